@@ -1,0 +1,35 @@
+//! Compiles `proto/` with a pure-Rust protobuf compiler, so that a build needs no system `protoc`.
+
+use std::error::Error;
+
+/// Files that name everything else by import.
+const ROOTS: &[&str] = &[
+    "etcdserverpb/raft_internal.proto",
+    "etcdserverpb/kv.proto",
+    "etcdserverpb/watch.proto",
+    "etcdserverpb/lease.proto",
+    "etcdserverpb/cluster.proto",
+    "etcdserverpb/maintenance.proto",
+    "etcdserverpb/auth.proto",
+    "leasepb/lease.proto",
+    "membershippb/membership.proto",
+    "v3lockpb/lock.proto",
+    "v3electionpb/election.proto",
+    "health/v1/health.proto",
+    "detcdpb/peer.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=build.rs");
+    let files = protox::compile(ROOTS, ["proto"])?;
+    let mut prost = tonic_prost_build::Config::new();
+    prost.bytes(["."]);
+    tonic_prost_build::configure()
+        .build_transport(false)
+        // A key-value and an event travel as the bytes they are stored as: see `src/proto`.
+        .extern_path(".mvccpb.KeyValue", "crate::proto::EncodedKeyValue")
+        .extern_path(".mvccpb.Event", "crate::proto::EncodedEvent")
+        .compile_fds_with_config(files, prost)?;
+    Ok(())
+}
