@@ -1,0 +1,173 @@
+//! The only home of channels between the handlers that serve clients and the loop that owns the member.
+//!
+//! ```text
+//!   handler --- Mail ---> bounded queue ---> event loop ---> member
+//!      ^                                        |  |
+//!      |---- oneshot reply <--------------------'  |
+//!      |---- watch responses (queue of a stream) <-|
+//!      '---- published view (swapped whole) <------'
+//! ```
+//!
+//! Invariants:
+//! - a handler never waits for the loop to read: it reads from the published view;
+//! - the view that shows a write is published before the write is acknowledged;
+//! - a queue of watch responses is bounded in bytes by the hub, which counts what a stream has not
+//!   taken yet; the mail queue is bounded here and makes callers wait;
+//! - a caller that goes away frees its ticket: the reply to nobody is dropped.
+
+mod watch;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::apply;
+use crate::limits;
+use crate::member::{MemberView, Reply, Request, WatchCommand};
+use crate::proto::etcdserverpb as pb;
+use crate::types::{LocalFault, RequestError, StreamId};
+
+pub use watch::{WatchResponses, WatchSession};
+
+/// What comes out of the mailbox, for the event loop.
+pub enum Mail {
+    /// A request and where its reply goes.
+    Request {
+        /// What is asked.
+        request: Request,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Reply, RequestError>>,
+    },
+    /// A watch stream opens; its responses go to the sender.
+    WatchOpen {
+        /// The new stream.
+        stream: StreamId,
+        /// Where its responses go.
+        responses: mpsc::UnboundedSender<Vec<pb::WatchResponse>>,
+    },
+    /// A reader found the disk or the data of this member at fault.
+    Fault(LocalFault),
+    /// A watch stream says something.
+    Watch {
+        /// The stream.
+        stream: StreamId,
+        /// What it says.
+        command: WatchCommand,
+    },
+}
+
+/// A handler's way to the member. Cheap to clone.
+#[derive(Clone)]
+pub struct Mailbox {
+    mail: mpsc::Sender<Mail>,
+    published: Arc<ArcSwap<MemberView>>,
+    next_stream: Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// The loop's end of the mailbox.
+pub struct MailboxReceiver {
+    mail: mpsc::Receiver<Mail>,
+    published: Arc<ArcSwap<MemberView>>,
+}
+
+/// Makes a mailbox whose handlers see `view` until another is published.
+pub fn mailbox(view: Arc<MemberView>) -> (Mailbox, MailboxReceiver) {
+    let (sender, receiver) = mpsc::channel(limits::MAILBOX_CAPACITY);
+    let published = Arc::new(ArcSwap::new(view));
+    let mailbox = Mailbox { mail: sender, published: published.clone(), next_stream: Arc::default() };
+    (mailbox, MailboxReceiver { mail: receiver, published })
+}
+
+impl Mailbox {
+    /// Asks the member and waits for its reply.
+    ///
+    /// # Errors
+    /// The member's answer, or `Stopped` when the loop has ended.
+    pub async fn ask(&self, request: Request) -> Result<Reply, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Mail::Request { request, reply }).await?;
+        answer.await.map_err(|_| RequestError::Stopped)?
+    }
+
+    /// Asks for something that goes through the log.
+    ///
+    /// # Errors
+    /// As [`Mailbox::ask`].
+    pub async fn ask_log(&self, request: Request) -> Result<apply::Reply, RequestError> {
+        match self.ask(request).await? {
+            Reply::Applied(reply) => Ok(reply),
+            other => unreachable!("a request to the log was answered with {other:?}"),
+        }
+    }
+
+    /// The newest view. It may lag behind what other members acknowledged.
+    pub fn view(&self) -> Arc<MemberView> {
+        self.published.load_full()
+    }
+
+    /// A view that holds everything acknowledged anywhere before the call.
+    ///
+    /// # Errors
+    /// When no quorum confirms the leader in time: see [`Request::ReadIndex`].
+    pub async fn linearizable_view(&self) -> Result<Arc<MemberView>, RequestError> {
+        let view = self.view();
+        if view.status.reads_need_no_round {
+            return Ok(view);
+        }
+        self.ask(Request::ReadIndex).await?;
+        Ok(self.view())
+    }
+
+    /// Tells the loop that this member cannot go on.
+    pub fn report_fault(&self, fault: LocalFault) {
+        // A full mailbox hears of it from the next reader.
+        let _ = self.mail.try_send(Mail::Fault(fault));
+    }
+
+    /// Opens a watch stream.
+    ///
+    /// # Errors
+    /// `Stopped` when the loop has ended.
+    pub async fn open_watch(&self) -> Result<(WatchSession, WatchResponses), RequestError> {
+        let id = self.next_stream.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let stream = StreamId(id + 1);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.send(Mail::WatchOpen { stream, responses: sender }).await?;
+        Ok(watch::open(stream, self.clone(), receiver))
+    }
+
+    async fn send(&self, mail: Mail) -> Result<(), RequestError> {
+        // The fast way first: reserving a place costs a semaphore's queue.
+        match self.mail.try_send(mail) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(mail)) => {
+                self.mail.send(mail).await.map_err(|_| RequestError::Stopped)
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(RequestError::Stopped),
+        }
+    }
+}
+
+impl MailboxReceiver {
+    /// Waits for mail and appends what has gathered, at most `limit`. Returns how much, 0 when every
+    /// handler is gone.
+    pub async fn receive(&mut self, into: &mut Vec<Mail>, limit: usize) -> usize {
+        self.mail.recv_many(into, limit).await
+    }
+
+    /// Appends what has gathered without waiting, until `into` holds `limit`.
+    pub fn receive_gathered(&mut self, into: &mut Vec<Mail>, limit: usize) {
+        while into.len() < limit {
+            match self.mail.try_recv() {
+                Ok(mail) => into.push(mail),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Shows handlers a newer view.
+    pub fn publish(&self, view: Arc<MemberView>) {
+        self.published.store(view);
+    }
+}

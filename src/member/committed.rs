@@ -1,0 +1,106 @@
+//! Committed entries: applied in order, answered, and told to watchers.
+
+use super::proposals::Waiting;
+use super::watches::StoreHistory;
+use super::{Member, Reply};
+use crate::apply::{self, Applied, Effect};
+use crate::membership::MemberChange;
+use crate::raft::{ConfChange, ConfChangeKind};
+use crate::types::log::{EntryKind, LogEntry};
+use crate::types::{LocalFault, Now, RequestError};
+
+use super::message::Output;
+
+impl Member {
+    pub(super) fn apply_committed(&mut self, entries: Vec<LogEntry>, now: Now) -> Result<(), LocalFault> {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
+        let mut changes = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            match entry.kind {
+                EntryKind::Normal => {
+                    let mut applied = self.machine.apply(entry.index, entry.term, &entry.data, now)?;
+                    changes.extend(applied.changes.take());
+                    self.finish_entry(applied, now);
+                }
+                EntryKind::ConfChange | EntryKind::ConfChangeV2 => self.apply_conf_change(entry)?,
+            }
+        }
+        self.driver.applied(last);
+        self.promote_lessor(now);
+        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+        self.backend.note_applied(entries.len(), bytes, now);
+        self.view_is_old = true;
+        if !changes.is_empty() {
+            let view = self.machine.store().view();
+            self.hub.notify(&changes, &StoreHistory(&view))?;
+        }
+        Ok(())
+    }
+
+    /// A leader takes over the leases once everything that earlier leaders said of them is applied: from
+    /// the first entry of its own term on.
+    fn promote_lessor(&mut self, now: Now) {
+        if self.leads() && self.has_applied_own_term() && !self.machine.lessor().is_primary() {
+            self.machine.lessor_mut().promote(now, self.config.election_timeout);
+        }
+    }
+
+    /// Answers who waits for the entry and follows up on its effect.
+    fn finish_entry(&mut self, applied: Applied, now: Now) {
+        let waiting = applied.request.and_then(|id| self.proposals.answered(id));
+        match applied.effect {
+            Effect::None => {}
+            Effect::Compacted(revision) => {
+                self.compaction.scheduled(now);
+                if let Some(waiting) = &waiting
+                    && self.compaction.holds_reply(waiting.reply_to, revision, &applied.reply)
+                {
+                    return;
+                }
+            }
+            Effect::LeaseRevoked(lease) => self.answer_waiters_for_revoke(lease),
+            Effect::AlarmsChanged | Effect::MembersChanged => self.upkeep.note_lists_changed(),
+        }
+        let Some(Waiting { reply_to: to, answer, .. }) = waiting else { return };
+        match applied.reply {
+            Ok(reply) if self.is_over_quota(&reply) => {
+                // Applied all the same, so that members of different size stay equal (etcd 6.8).
+                self.raise_nospace(now);
+                self.reply(to, Err(RequestError::NoSpace));
+            }
+            Ok(reply) => self.reply(to, Ok(answer.unwrap_or(Reply::Applied(reply)))),
+            Err(error) => self.reply(to, Err(error)),
+        }
+    }
+
+    fn is_over_quota(&self, reply: &apply::Reply) -> bool {
+        matches!(reply, apply::Reply::Put(_) | apply::Reply::Txn(_) | apply::Reply::LeaseGrant(_))
+            && !self.machine.quota().allows(self.backend.size(), 0)
+    }
+
+    fn apply_conf_change(&mut self, entry: &LogEntry) -> Result<(), LocalFault> {
+        let mut change = ConfChange::decode(entry)?;
+        let meaning = MemberChange::from_context(&change.context)?;
+        self.machine.advance(entry.index, entry.term);
+        if self.machine.apply_member_change(meaning).is_err() {
+            // Refused by all members alike: raft only notes that the entry is done.
+            change.kind = ConfChangeKind::Update;
+        }
+        let configuration = self.driver.apply_conf_change(&change)?;
+        self.machine.set_conf_state(configuration.voters, configuration.learners);
+        self.upkeep.note_lists_changed();
+        if self.machine.membership().is_removed(self.id) {
+            self.outputs.push(Output::Removed);
+        }
+        Ok(())
+    }
+
+    /// Ends the waits of requests whose time is up.
+    pub(super) fn tick_proposals(&mut self, now: Now) {
+        for (to, error) in self.proposals.expired(now, self.config.election_timeout) {
+            self.statistics.proposals_failed += 1;
+            self.compaction.forget(to);
+            self.reply(to, Err(error));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `etcdserverpb.Maintenance`: what operators ask of one member.
+
+use futures::stream::BoxStream;
+use tonic::{Request, Response, Status};
+
+use super::Rpc;
+use super::admit::Serves;
+use super::status::status;
+use super::unbuilt::unbuilt;
+use super::{ETCD_VERSION, STORAGE_VERSION};
+use crate::apply;
+use crate::member::{self, MemberView, Reply};
+use crate::mvcc::KvHash;
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::maintenance_server::Maintenance;
+use crate::proto::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
+    DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse,
+};
+use crate::rt;
+use crate::types::{Error, MemberId, RequestError};
+
+/// Records that one step of a hash looks at before other work gets its turn.
+const HASH_STEP_RECORDS: usize = 4096;
+
+impl Rpc {
+    /// The hash of the key space at a revision, computed beside the network's thread.
+    async fn hash_kv_at(&self, view: &MemberView, revision: i64) -> Result<KvHash, Status> {
+        let store = view.store.clone();
+        let hash = rt::blocking(move || -> Result<KvHash, Error> {
+            let mut job = store.hash(revision)?;
+            loop {
+                if let Some(hash) = job.step(HASH_STEP_RECORDS)? {
+                    return Ok(hash);
+                }
+            }
+        })
+        .await;
+        hash.map_err(|error| self.failed(error))
+    }
+}
+
+/// What is wrong with the member, in etcd's words.
+fn errors(view: &MemberView) -> Vec<String> {
+    let mut errors = Vec::new();
+    if view.status.leader == MemberId(0) {
+        errors.push(RequestError::NoLeader.text().to_owned());
+    }
+    errors.extend(view.alarms.iter().map(alarm_text));
+    errors
+}
+
+/// An alarm as Go prints its message.
+fn alarm_text(alarm: &AlarmMember) -> String {
+    format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name())
+}
+
+#[tonic::async_trait]
+impl Maintenance for Rpc {
+    async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
+        self.admit(request.metadata(), Serves::Voters)?;
+        let request = request.into_inner();
+        if request.action() == AlarmAction::Get {
+            let view = self.mailbox.view();
+            let wanted = request.alarm();
+            let alarms = view
+                .alarms
+                .iter()
+                .filter(|alarm| wanted == AlarmType::None || alarm.alarm() == wanted)
+                .cloned()
+                .collect();
+            let header = Some(self.header(&view, view.store.revision()));
+            return Ok(Response::new(AlarmResponse { header, alarms }));
+        }
+        match self.mailbox.ask(member::Request::Alarm(request)).await.map_err(status)? {
+            Reply::Applied(apply::Reply::Alarm(mut response)) => {
+                self.complete(&mut response.header);
+                Ok(Response::new(response))
+            }
+            other => Err(Status::internal(format!("unexpected reply {other:?}"))),
+        }
+    }
+
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        self.admit(request.metadata(), Serves::All)?;
+        let view = self.mailbox.view();
+        Ok(Response::new(StatusResponse {
+            header: Some(self.header(&view, view.store.revision())),
+            version: ETCD_VERSION.to_owned(),
+            db_size: view.status.db_size as i64,
+            leader: view.status.leader.0,
+            raft_index: view.status.commit,
+            raft_term: view.status.term,
+            raft_applied_index: view.status.applied,
+            errors: errors(&view),
+            db_size_in_use: view.status.db_size_in_use as i64,
+            is_learner: view.status.is_learner,
+            storage_version: STORAGE_VERSION.to_owned(),
+            db_size_quota: view.status.quota as i64,
+            downgrade_info: Some(DowngradeInfo::default()),
+        }))
+    }
+
+    async fn defragment(
+        &self,
+        _: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        unbuilt("defragmentation")
+    }
+
+    /// The hash of the key space alone: the rest of the database has another format than etcd's, so its
+    /// hash could not be compared with anything.
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        self.admit(request.metadata(), Serves::Voters)?;
+        let view = self.mailbox.view();
+        let hash = self.hash_kv_at(&view, 0).await?;
+        let header = Some(self.header(&view, view.store.revision()));
+        Ok(Response::new(HashResponse { header, hash: hash.hash }))
+    }
+
+    async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+        self.admit(request.metadata(), Serves::Voters)?;
+        let view = self.mailbox.view();
+        let hash = self.hash_kv_at(&view, request.into_inner().revision).await?;
+        Ok(Response::new(HashKvResponse {
+            header: Some(self.header(&view, view.store.revision())),
+            hash: hash.hash,
+            compact_revision: hash.compact_revision,
+            hash_revision: hash.hash_revision,
+        }))
+    }
+
+    type SnapshotStream = BoxStream<'static, Result<SnapshotResponse, Status>>;
+
+    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        unbuilt("saving a snapshot")
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        self.admit(request.metadata(), Serves::Voters)?;
+        let target = MemberId(request.into_inner().target_id);
+        self.mailbox.ask(member::Request::MoveLeader(target)).await.map_err(status)?;
+        // No header, as in etcd.
+        Ok(Response::new(MoveLeaderResponse { header: None }))
+    }
+
+    async fn downgrade(&self, _: Request<DowngradeRequest>) -> Result<Response<DowngradeResponse>, Status> {
+        unbuilt("downgrading")
+    }
+}

@@ -1,0 +1,129 @@
+//! The gRPC services, one file each: they translate between the wire and the member, and decide nothing.
+//!
+//! A write goes to the member's loop through the mailbox. A read runs in the request's own task on the
+//! view that the member published, after a read index if it must be linearizable.
+//!
+//! Invariants:
+//! - every error that a client sees has etcd's code and text (`types::RequestError`);
+//! - a fault of this member's disk is reported to the loop, which stops the member, and never becomes
+//!   an answer;
+//! - what is not built yet answers `UNIMPLEMENTED` and says so.
+
+mod admit;
+mod auth;
+mod cluster;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+mod range_body;
+mod status;
+mod unbuilt;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::service::Routes;
+
+use crate::limits;
+use crate::mailbox::Mailbox;
+use crate::member::MemberView;
+use crate::proto::etcdserverpb as pb;
+use crate::proto::etcdserverpb::auth_server::AuthServer;
+use crate::proto::etcdserverpb::cluster_server::ClusterServer;
+use crate::proto::etcdserverpb::kv_server::KvServer;
+use crate::proto::etcdserverpb::lease_server::LeaseServer;
+use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use crate::proto::etcdserverpb::watch_server::WatchServer;
+use crate::proto::health::health_server::HealthServer;
+use crate::proto::v3electionpb::election_server::ElectionServer;
+use crate::proto::v3lockpb::lock_server::LockServer;
+
+pub use kv::RANGE_PATH;
+
+/// The version of etcd whose surface this server has; clients parse it to see what they may use.
+pub const ETCD_VERSION: &str = "3.7.1";
+
+/// The storage version of that surface.
+pub const STORAGE_VERSION: &str = "3.7.0";
+
+/// What the services need to answer.
+#[derive(Clone)]
+pub struct Rpc {
+    mailbox: Mailbox,
+    max_request_bytes: usize,
+    max_txn_ops: usize,
+    election_timeout: Duration,
+}
+
+/// Bounds of what the services take.
+#[derive(Clone, Copy, Debug)]
+pub struct RpcConfig {
+    /// Largest marshalled request in bytes.
+    pub max_request_bytes: usize,
+    /// Most operations of a transaction.
+    pub max_txn_ops: usize,
+    /// One election timeout.
+    pub election_timeout: Duration,
+}
+
+impl Rpc {
+    /// Services that ask through `mailbox`.
+    pub fn new(mailbox: Mailbox, config: RpcConfig) -> Self {
+        Self {
+            mailbox,
+            max_request_bytes: config.max_request_bytes,
+            max_txn_ops: config.max_txn_ops,
+            election_timeout: config.election_timeout,
+        }
+    }
+
+    /// Every service of the surface, registered under its full name.
+    pub fn routes(&self) -> Routes {
+        let receive = self.receive_limit();
+        let shared = Arc::new(self.clone());
+        macro_rules! service {
+            ($server:ident) => {
+                $server::from_arc(shared.clone())
+                    .max_decoding_message_size(receive)
+                    .max_encoding_message_size(usize::MAX)
+            };
+        }
+        Routes::new(service!(KvServer))
+            .add_service(service!(WatchServer))
+            .add_service(service!(LeaseServer))
+            .add_service(service!(ClusterServer))
+            .add_service(service!(MaintenanceServer))
+            .add_service(service!(AuthServer))
+            .add_service(service!(LockServer))
+            .add_service(service!(ElectionServer))
+            .add_service(service!(HealthServer))
+    }
+
+    /// Largest message that is read, in bytes (etcd: the largest request and 512 KiB).
+    pub fn receive_limit(&self) -> usize {
+        self.max_request_bytes + limits::GRPC_OVERHEAD_BYTES
+    }
+
+    /// The way to the member.
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// The header of an answer at `revision`.
+    fn header(&self, view: &MemberView, revision: i64) -> pb::ResponseHeader {
+        pb::ResponseHeader {
+            cluster_id: view.status.cluster_id.0,
+            member_id: view.status.member_id.0,
+            revision,
+            raft_term: view.status.term,
+        }
+    }
+
+    /// Completes the header of an answer that so far holds its revision only.
+    fn complete(&self, header: &mut Option<pb::ResponseHeader>) {
+        let revision = header.as_ref().map_or(0, |header| header.revision);
+        *header = Some(self.header(&self.mailbox.view(), revision));
+    }
+}

@@ -1,0 +1,87 @@
+//! `etcdserverpb.Watch`: one stream of a client, any number of watchers.
+
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Rpc;
+use super::admit::{Serves, requires_leader};
+use super::status::status;
+use crate::mailbox::{WatchResponses, WatchSession};
+use crate::member::WatchCommand;
+use crate::proto::etcdserverpb::watch_request::RequestUnion;
+use crate::proto::etcdserverpb::watch_server::Watch;
+use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
+use crate::rt;
+use crate::types::{MemberId, RequestError};
+
+/// Election timeouts without a leader after which a stream that requires one ends (etcd).
+const ELECTIONS_WITHOUT_LEADER: u32 = 3;
+
+#[tonic::async_trait]
+impl Watch for Rpc {
+    type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.admit(request.metadata(), Serves::Voters)?;
+        let needs_leader = requires_leader(request.metadata());
+        let (session, responses) = self.mailbox.open_watch().await.map_err(status)?;
+        let listening = listen(session, request.into_inner()).into_stream().filter_map(|()| async { None });
+        // Both halves live in the connection's task: what the client says is passed on whenever the
+        // stream is polled, and everything ends with it.
+        let events = stream::select(listening, responses_until_stopped(responses));
+        if !needs_leader {
+            return Ok(Response::new(events.boxed()));
+        }
+        let lost = leader_lost(self.clone()).into_stream().map(|()| Err(status(RequestError::NoLeader)));
+        Ok(Response::new(end_after_error(stream::select(lost, events).boxed()).boxed()))
+    }
+}
+
+/// Passes on what the client says, until it half-closes: watchers stay after that.
+async fn listen(session: WatchSession, mut requests: Streaming<WatchRequest>) {
+    while let Some(Ok(request)) = requests.next().await {
+        let command = match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => WatchCommand::Create(create),
+            Some(RequestUnion::CancelRequest(cancel)) => WatchCommand::Cancel(cancel.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => WatchCommand::Progress,
+            // etcd ignores a message that says nothing.
+            None => continue,
+        };
+        if session.say(command).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The responses; their end is the end of this member.
+fn responses_until_stopped(
+    responses: WatchResponses,
+) -> impl stream::Stream<Item = Result<WatchResponse, Status>> {
+    let stopped = stream::once(async { Err(status(RequestError::Stopped)) });
+    end_after_error(responses.map(Ok).chain(stopped))
+}
+
+/// Ends once no leader was seen for long enough.
+async fn leader_lost(rpc: Rpc) {
+    let mut missed = 0;
+    while missed < ELECTIONS_WITHOUT_LEADER {
+        rt::sleep(rpc.election_timeout).await;
+        let leads = rpc.mailbox.view().status.leader != MemberId(0);
+        missed = if leads { 0 } else { missed + 1 };
+    }
+}
+
+/// Passes items on up to the first error, which is the last.
+fn end_after_error<T: Send + 'static>(
+    items: impl stream::Stream<Item = Result<T, Status>> + Send + 'static,
+) -> impl stream::Stream<Item = Result<T, Status>> + Send + 'static {
+    items.boxed().scan(false, |ended, item| {
+        let item = (!*ended).then_some(item);
+        *ended |= matches!(item, Some(Err(_)));
+        async move { item }
+    })
+}
