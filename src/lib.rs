@@ -7,12 +7,15 @@
 pub mod alarm;
 pub mod apply;
 pub mod client;
+pub mod ctl;
 pub mod disk;
+pub mod http;
 pub mod lease;
 pub mod limits;
 pub mod mailbox;
 pub mod member;
 pub mod membership;
+pub mod metrics;
 pub mod mvcc;
 pub mod net;
 pub mod proto;

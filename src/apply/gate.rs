@@ -13,7 +13,7 @@ pub fn admit(alarms: &Alarms, command: &Command) -> Result<(), RequestError> {
     if alarms.corrupt() && refused_when_corrupt(command) {
         return Err(RequestError::Corrupt);
     }
-    if alarms.nospace() && takes_space(command) {
+    if alarms.nospace() && cost(command) > 0 {
         return Err(RequestError::NoSpace);
     }
     Ok(())
@@ -34,10 +34,12 @@ fn refused_when_corrupt(command: &Command) -> bool {
     }
 }
 
-fn takes_space(command: &Command) -> bool {
+/// What the command is estimated to add to the database, in bytes.
+pub fn cost(command: &Command) -> u64 {
     match command {
-        Command::Put(_) | Command::LeaseGrant(_) => true,
-        Command::Txn(request) => quota::txn_cost(request) > 0,
-        _ => false,
+        Command::Put(request) => quota::put_cost(request),
+        Command::Txn(request) => quota::txn_cost(request),
+        Command::LeaseGrant(_) => quota::lease_grant_cost(),
+        _ => 0,
     }
 }

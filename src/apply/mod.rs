@@ -20,6 +20,8 @@
 mod gate;
 mod reply;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -136,26 +138,25 @@ impl StateMachine {
         self.advance(index, term);
         if data.is_empty() {
             let effect = Effect::None;
-            return Ok(Applied { request: None, reply: Ok(Reply::Internal), changes: None, effect });
+            let reply = Ok(Reply::Internal);
+            return Ok(Applied { request: None, cost: 0, reply, changes: None, effect });
         }
         let (request, command) = request::decode(data).map_err(|reason| {
             LocalFault::new(format!(
                 "entry {index} of the log holds no request that this version knows: {reason}"
             ))
         })?;
+        let cost = gate::cost(&command);
         let outcome = match gate::admit(&self.alarms, &command) {
             Ok(()) => self.run(command, now),
             Err(error) => Err(error.into()),
         };
-        match outcome {
-            Ok((reply, changes, effect)) => {
-                Ok(Applied { request: Some(request), reply: Ok(reply), changes, effect })
-            }
-            Err(Error::Request(error)) => {
-                Ok(Applied { request: Some(request), reply: Err(error), changes: None, effect: Effect::None })
-            }
-            Err(Error::Local(fault)) => Err(fault),
-        }
+        let (reply, changes, effect) = match outcome {
+            Ok((reply, changes, effect)) => (Ok(reply), changes, effect),
+            Err(Error::Request(error)) => (Err(error), None, Effect::None),
+            Err(Error::Local(fault)) => return Err(fault),
+        };
+        Ok(Applied { request: Some(request), cost, reply, changes, effect })
     }
 
     /// Notes that an entry without effect on this state was applied.
@@ -174,9 +175,21 @@ impl StateMachine {
     /// Applies what a configuration change means for the members beyond raft.
     ///
     /// # Errors
-    /// When the members as they are now refuse the change; then raft must not change either.
+    /// When the members as they are now refuse the change; then raft must not change either. The last
+    /// voter stays whatever was checked when its removal was proposed: raft cannot go on without one.
     pub fn apply_member_change(&mut self, change: MemberChange) -> Result<(), RequestError> {
+        if change == MemberChange::Remove(self.only_voter()) {
+            return Err(RequestError::NotEnoughStarted);
+        }
         self.membership.apply(change)
+    }
+
+    /// The one member that votes, 0 when there are more.
+    fn only_voter(&self) -> MemberId {
+        match self.applied.voters[..] {
+            [voter] => MemberId(voter),
+            _ => MemberId(0),
+        }
     }
 
     /// Everything that changed since the last call, for one commit of the database.
@@ -244,7 +257,8 @@ impl StateMachine {
     fn compact(&mut self, request: &pb::CompactionRequest) -> Result<Outcome, Error> {
         self.store.compact(request.revision)?;
         let response = pb::CompactionResponse { header: self.header() };
-        Ok((Reply::Compact(response), None, Effect::Compacted(request.revision)))
+        let effect = Effect::Compacted { revision: request.revision, physical: request.physical };
+        Ok((Reply::Compact(response), None, effect))
     }
 
     fn lease_grant(&mut self, request: &pb::LeaseGrantRequest, now: Now) -> Result<Outcome, Error> {

@@ -26,6 +26,8 @@ pub enum Reply {
 pub struct Applied {
     /// The request in the entry, `None` in an entry without one (the start of a term).
     pub request: Option<RequestId>,
+    /// What it was estimated to add to the database, in bytes (see [`crate::quota`]).
+    pub cost: u64,
     /// Its answer, the same on every member.
     pub reply: Result<Reply, RequestError>,
     /// What changed in the key space.
@@ -40,8 +42,13 @@ pub enum Effect {
     /// Nothing.
     #[default]
     None,
-    /// The store was compacted to this revision; removing what it superseded goes on in steps.
-    Compacted(i64),
+    /// The store was compacted; removing what that superseded goes on in steps.
+    Compacted {
+        /// The compaction revision.
+        revision: i64,
+        /// Whether the caller wants its answer when the removal is in the database.
+        physical: bool,
+    },
     /// A lease is gone.
     LeaseRevoked(crate::types::LeaseId),
     /// The alarms are others now.

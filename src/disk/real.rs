@@ -1,5 +1,7 @@
 //! The disk of production: files of the operating system.
 
+#![expect(clippy::disallowed_methods, reason = "this file is where they are called for all others")]
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};

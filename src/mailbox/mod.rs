@@ -19,8 +19,8 @@ mod watch;
 
 use std::sync::Arc;
 
+use crate::rt::sync::{mpsc, oneshot};
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
 
 use crate::apply;
 use crate::limits;

@@ -3,9 +3,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::rt::sync::mpsc;
 use futures::Stream;
 use prost::Message;
-use tokio::sync::mpsc;
 
 use super::{Mail, Mailbox};
 use crate::limits;

@@ -20,7 +20,7 @@ impl Member {
                 txn::check_delete(&delete).and_then(|()| self.propose(to, Command::DeleteRange(delete), now))
             }
             Request::Txn(request) => self.admit_txn(to, request, now),
-            Request::Compact(request) => self.admit_compaction(to, request, now),
+            Request::Compact(request) => self.propose(to, Command::Compact(request), now),
             Request::LeaseGrant(grant) => self.admit_grant(to, grant, now),
             Request::LeaseRevoke(revoke) => self.propose(to, Command::LeaseRevoke(revoke), now),
             Request::LeaseKeepAlive(lease) => {
@@ -75,18 +75,6 @@ impl Member {
         self.propose(to, Command::LeaseGrant(grant), now)
     }
 
-    fn admit_compaction(
-        &mut self,
-        to: ReplyTo,
-        request: pb::CompactionRequest,
-        now: Now,
-    ) -> Result<(), RequestError> {
-        if request.physical {
-            self.compaction.reply_when_removed(to);
-        }
-        self.propose(to, Command::Compact(request), now)
-    }
-
     /// Refuses what would not fit, and raises the alarm that makes all members refuse it (etcd 6.8).
     fn check_quota(&mut self, cost: u64, now: Now) -> Result<(), RequestError> {
         if self.machine.quota().allows(self.backend.size(), cost) {
@@ -117,7 +105,10 @@ impl Member {
             Err(ProposeRefused::NoLeader | ProposeRefused::Transferring)
                 if self.proposals.has_room_to_hold() =>
             {
-                self.proposals.hold(id, data);
+                // What nobody waits for comes up again by itself.
+                if to != ReplyTo::Nobody {
+                    self.proposals.hold(id, data);
+                }
             }
             Err(_) => return Err(self.refuse_proposal()),
         }
@@ -160,13 +151,13 @@ impl Member {
         RequestError::TooManyRequests
     }
 
-    /// Proposes what waited for a leader.
+    /// Proposes what waited for a leader, as much as it takes.
     pub(super) fn propose_held(&mut self) {
-        while let Some((id, data)) = self.proposals.take_held() {
-            if self.driver.propose(data.clone()).is_err() {
-                self.proposals.hold_again(id, data);
+        while let Some(data) = self.proposals.first_held() {
+            if self.driver.propose(data).is_err() {
                 return;
             }
+            self.proposals.release_held();
         }
     }
 

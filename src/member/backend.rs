@@ -90,7 +90,7 @@ impl Member {
     /// Hands out what has gathered, when it is time and no commit is in flight.
     pub(super) fn commit_backend_when_due(&mut self, now: Now) {
         let backend = &self.backend;
-        if backend.gathered == 0 || backend.in_flight.is_some() || self.installing {
+        if backend.gathered == 0 || backend.in_flight.is_some() || self.installing.is_some() {
             return;
         }
         let due = backend.commit_soon
@@ -101,6 +101,7 @@ impl Member {
             return;
         }
         let batch = self.machine.take_batch();
+        self.statistics.compaction_keys += batch.removed_records.len() as u64;
         let replies = self.take_removed_replies();
         self.backend.in_flight = Some(InFlight {
             through_main: self.machine.store().revision(),
@@ -114,9 +115,9 @@ impl Member {
     }
 
     pub(super) fn on_backend_committed(&mut self, committed: Committed, now: Now) {
-        // A commit that an installed snapshot overtook says nothing about the new database.
         let Some(in_flight) = self.backend.in_flight.take() else { return };
-        if !self.installing {
+        // While a snapshot takes the place of this database, only the replies matter.
+        if self.installing.is_none() {
             let store = self.machine.store_mut();
             store.batch_committed(committed.snapshot.clone(), in_flight.through_main);
             self.backend.found(committed);
@@ -138,21 +139,31 @@ impl Member {
         }
     }
 
-    /// The received database took the place of the own one: everything starts from it.
+    /// The received database took the place of the own one: everything starts from it. Every commit that
+    /// was under way is answered by now.
     pub(super) fn on_installed(&mut self, committed: Committed, now: Now) -> Result<(), LocalFault> {
         let snapshot = committed.snapshot.clone();
         self.machine = StateMachine::restore(snapshot, self.config.machine.clone())?;
         let point = standing(&self.machine);
+        let announced = self.installing.take().map_or((0, 0), |point| (point.index, point.term));
+        if (point.index, point.term) != announced {
+            return Err(LocalFault::new(format!(
+                "the installed database stands at entry {} of term {}, but entry {} of term {} was announced",
+                point.index, point.term, announced.0, announced.1
+            )));
+        }
         self.backend = Backend::new(committed, now);
         self.backend.released = point.index;
-        self.installing = false;
         self.driver.set_snapshot_point(point.clone());
         self.driver.installed_snapshot(&point);
-        self.resume_compaction(now);
+        // The leader may have sent its database in the middle of a compaction.
+        self.compaction.scheduled(now);
         self.upkeep.note_lists_changed();
         self.view_is_old = true;
         let view = self.machine.store().view();
         self.hub.restored(&StoreHistory(&view));
+        self.upkeep.watchers_to_catch_up();
+        self.serve_confirmed_reads(now);
         Ok(())
     }
 }

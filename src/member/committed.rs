@@ -5,7 +5,7 @@ use super::watches::StoreHistory;
 use super::{Member, Reply};
 use crate::apply::{self, Applied, Effect};
 use crate::membership::MemberChange;
-use crate::raft::{ConfChange, ConfChangeKind};
+use crate::raft::ConfChange;
 use crate::types::log::{EntryKind, LogEntry};
 use crate::types::{LocalFault, Now, RequestError};
 
@@ -19,6 +19,7 @@ impl Member {
             match entry.kind {
                 EntryKind::Normal => {
                     let mut applied = self.machine.apply(entry.index, entry.term, &entry.data, now)?;
+                    self.count(&applied);
                     changes.extend(applied.changes.take());
                     self.finish_entry(applied, now);
                 }
@@ -37,6 +38,15 @@ impl Member {
         Ok(())
     }
 
+    fn count(&mut self, applied: &Applied) {
+        self.statistics.txns += u64::from(matches!(applied.reply, Ok(apply::Reply::Txn(_))));
+        for change in applied.changes.iter().flat_map(|revision| &revision.changes) {
+            let counter =
+                if change.is_delete() { &mut self.statistics.deletes } else { &mut self.statistics.puts };
+            *counter += 1;
+        }
+    }
+
     /// A leader takes over the leases once everything that earlier leaders said of them is applied: from
     /// the first entry of its own term on.
     fn promote_lessor(&mut self, now: Now) {
@@ -48,13 +58,19 @@ impl Member {
     /// Answers who waits for the entry and follows up on its effect.
     fn finish_entry(&mut self, applied: Applied, now: Now) {
         let waiting = applied.request.and_then(|id| self.proposals.answered(id));
+        // What is over the quota is applied all the same, so that members of different size stay equal.
+        // Every member that runs out of space raises its own alarm (etcd 6.8).
+        let over_quota =
+            applied.reply.is_ok() && !self.machine.quota().allows(self.backend.size(), applied.cost);
+        if over_quota {
+            self.raise_nospace(now);
+        }
         match applied.effect {
             Effect::None => {}
-            Effect::Compacted(revision) => {
+            Effect::Compacted { revision, physical } => {
                 self.compaction.scheduled(now);
-                if let Some(waiting) = &waiting
-                    && self.compaction.holds_reply(waiting.reply_to, revision, &applied.reply)
-                {
+                if physical && let (Some(waiting), Ok(reply)) = (&waiting, &applied.reply) {
+                    self.compaction.reply_when_removed(revision, waiting.reply_to, reply.clone());
                     return;
                 }
             }
@@ -62,29 +78,22 @@ impl Member {
             Effect::AlarmsChanged | Effect::MembersChanged => self.upkeep.note_lists_changed(),
         }
         let Some(Waiting { reply_to: to, answer, .. }) = waiting else { return };
-        match applied.reply {
-            Ok(reply) if self.is_over_quota(&reply) => {
-                // Applied all the same, so that members of different size stay equal (etcd 6.8).
-                self.raise_nospace(now);
-                self.reply(to, Err(RequestError::NoSpace));
-            }
-            Ok(reply) => self.reply(to, Ok(answer.unwrap_or(Reply::Applied(reply)))),
-            Err(error) => self.reply(to, Err(error)),
-        }
+        let result = match applied.reply {
+            Ok(_) if over_quota => Err(RequestError::NoSpace),
+            Ok(reply) => Ok(answer.unwrap_or(Reply::Applied(reply))),
+            Err(error) => Err(error),
+        };
+        self.reply(to, result);
     }
 
-    fn is_over_quota(&self, reply: &apply::Reply) -> bool {
-        matches!(reply, apply::Reply::Put(_) | apply::Reply::Txn(_) | apply::Reply::LeaseGrant(_))
-            && !self.machine.quota().allows(self.backend.size(), 0)
-    }
-
+    /// Carries out a change of the members, unless they refuse it: then it is only noted as applied, on
+    /// all members alike.
     fn apply_conf_change(&mut self, entry: &LogEntry) -> Result<(), LocalFault> {
-        let mut change = ConfChange::decode(entry)?;
+        let change = ConfChange::decode(entry)?;
         let meaning = MemberChange::from_context(&change.context)?;
         self.machine.advance(entry.index, entry.term);
         if self.machine.apply_member_change(meaning).is_err() {
-            // Refused by all members alike: raft only notes that the entry is done.
-            change.kind = ConfChangeKind::Update;
+            return Ok(());
         }
         let configuration = self.driver.apply_conf_change(&change)?;
         self.machine.set_conf_state(configuration.voters, configuration.learners);
@@ -99,7 +108,6 @@ impl Member {
     pub(super) fn tick_proposals(&mut self, now: Now) {
         for (to, error) in self.proposals.expired(now, self.config.election_timeout) {
             self.statistics.proposals_failed += 1;
-            self.compaction.forget(to);
             self.reply(to, Err(error));
         }
     }

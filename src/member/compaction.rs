@@ -4,15 +4,13 @@ use super::message::ReplyTo;
 use super::{Member, Reply};
 use crate::apply;
 use crate::mvcc::CompactionProgress;
-use crate::types::{Now, RequestError};
+use crate::types::Now;
 
 /// How far the removal of superseded revisions is.
 #[derive(Default)]
 pub(super) struct Compaction {
     /// When the next step is due; none when there is nothing to remove.
     next_step: Option<u64>,
-    /// Callers that asked for the reply to wait until the revisions are gone.
-    physical: Vec<ReplyTo>,
     /// Replies that wait for the removal up to their revision.
     removing: Vec<(i64, ReplyTo, apply::Reply)>,
     /// Replies that wait for the next commit of the database.
@@ -20,33 +18,14 @@ pub(super) struct Compaction {
 }
 
 impl Compaction {
-    /// Notes that the caller's reply is to wait for the removal.
-    pub fn reply_when_removed(&mut self, to: ReplyTo) {
-        self.physical.push(to);
-    }
-
     /// Notes that there is something to remove.
     pub fn scheduled(&mut self, now: Now) {
         self.next_step.get_or_insert(now.mono);
     }
 
-    /// Whether the reply is kept until its compaction has removed everything.
-    pub fn holds_reply(
-        &mut self,
-        to: ReplyTo,
-        revision: i64,
-        reply: &Result<apply::Reply, RequestError>,
-    ) -> bool {
-        let Some(at) = self.physical.iter().position(|&waiting| waiting == to) else { return false };
-        self.physical.swap_remove(at);
-        let Ok(reply) = reply else { return false };
-        self.removing.push((revision, to, reply.clone()));
-        true
-    }
-
-    /// Forgets a caller that was told something else.
-    pub fn forget(&mut self, to: ReplyTo) {
-        self.physical.retain(|&waiting| waiting != to);
+    /// Keeps a reply until everything that its compaction at `revision` removes is gone from the database.
+    pub fn reply_when_removed(&mut self, revision: i64, to: ReplyTo, reply: apply::Reply) {
+        self.removing.push((revision, to, reply));
     }
 
     /// When the next step is due, in nanoseconds of [`Now::mono`].
@@ -63,23 +42,24 @@ impl Compaction {
 impl Member {
     /// Removes some of what compactions made unreadable, if the pause is over.
     pub(super) fn compact_in_background(&mut self, now: Now) {
-        if self.installing || self.compaction.next_step.is_none_or(|due| due > now.mono) {
+        if self.installing.is_some() || self.compaction.next_step.is_none_or(|due| due > now.mono) {
             return;
         }
-        match self.machine.store_mut().compaction_step(self.config.compaction_batch) {
-            CompactionProgress::Idle => self.compaction.next_step = None,
-            CompactionProgress::Working => {
-                self.compaction.next_step = Some(now.mono + self.config.compaction_pause);
-                self.backend.note_applied(1, 0, now);
-            }
-            CompactionProgress::Finished { revision } => {
-                self.compaction.next_step = Some(now.mono + self.config.compaction_pause);
-                self.compaction.removed(revision);
-                self.backend.note_applied(1, 0, now);
-                if !self.compaction.committing.is_empty() {
-                    self.backend.commit_soon();
-                }
-            }
+        let progress = self.machine.store_mut().compaction_step(self.config.compaction_batch);
+        if progress == CompactionProgress::Idle {
+            // Also when a received snapshot came with everything removed.
+            self.compaction.next_step = None;
+            self.compaction.removed(i64::MAX);
+        } else {
+            self.compaction.next_step = Some(now.mono + self.config.compaction_pause);
+            self.backend.note_applied(1, 0, now);
+        }
+        if let CompactionProgress::Finished { revision } = progress {
+            self.compaction.removed(revision);
+        }
+        if !self.compaction.committing.is_empty() {
+            self.backend.note_applied(1, 0, now);
+            self.backend.commit_soon();
         }
         self.view_is_old = true;
     }
@@ -94,10 +74,5 @@ impl Member {
     /// The replies whose removal is part of the batch that is handed out now.
     pub(super) fn take_removed_replies(&mut self) -> Vec<(ReplyTo, apply::Reply)> {
         std::mem::take(&mut self.compaction.committing)
-    }
-
-    /// Goes on with a compaction that an earlier run did not finish.
-    pub(super) fn resume_compaction(&mut self, now: Now) {
-        self.compaction.scheduled(now);
     }
 }

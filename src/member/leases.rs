@@ -1,13 +1,26 @@
 //! Leases beyond what is replicated: renewals, time to live, expiry, and passing questions to the leader.
 //!
-//! Renewals touch the leader's memory only. Before a renewal is answered, a read index proves that this
-//! member still leads: a leader that was cut off must not promise a lease that its successor lets run
-//! out (etcd #15247). The same proof precedes the revoke of leases that ran out; the proposal itself is
-//! bound to the leader's term, since it is appended here or nowhere.
+//! ```text
+//!   ask --leader here--> read round --> answer (renew, describe)
+//!    ^ `--elsewhere----> LeaseCall .... LeaseAnswer --> reply
+//!    `--- again, at a tick: lost, refused, or the leader changed
+//! ```
+//!
+//! Renewals touch the leader's memory only. Before a question is answered, a read index proves that this
+//! member still leads and has applied all that was acknowledged: a leader that was cut off must not
+//! promise a lease that its successor lets run out (etcd #15247). The same proof precedes the revoke of
+//! leases that ran out; the proposal itself is bound to the leader's term, since it is appended here or
+//! nowhere.
+//!
+//! Invariants:
+//! - an asker hears once: the leader's answer, or that its time is up, counted from its first question;
+//! - an answer is taken for the question that it names only: ids are not used again;
+//! - a renewal that undoes a checkpoint is answered after the log says so.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::message::{Output, ReplyTo};
+use super::proposals::first_number;
 use super::reads::Purpose;
 use super::{Member, Reply};
 use crate::apply::Command;
@@ -22,34 +35,41 @@ use crate::types::{LeaseId, MemberId, Now, RequestError};
 /// Time between two looks at leases that ran out (etcd: 500 ms).
 const EXPIRY_INTERVAL: u64 = 500 * Now::MILLISECOND;
 
+/// Time after which the leader is asked again: the call or its answer may have been lost.
+const RETRY: u64 = Now::SECOND;
+
 /// A question about a lease that waits for the leader.
-#[derive(Clone, Copy)]
-struct Question {
-    to: ReplyTo,
-    lease: LeaseId,
-    kind: Kind,
-    since: u64,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    /// Whom to answer.
+    pub to: ReplyTo,
+    /// The lease that it is about.
+    pub lease: LeaseId,
+    /// What is asked.
+    pub kind: Kind,
+    /// When the asker began to wait.
+    pub since: u64,
 }
 
 /// Questions about leases that are on their way, and renewals that wait for a revoke.
 pub(super) struct LeaseCalls {
     timeout: u64,
-    next_call: u64,
-    /// Sent to the leader, by call id.
-    asked: BTreeMap<u64, Question>,
+    last_call: u64,
+    /// Sent to the leader, by call id, with the time.
+    asked: BTreeMap<u64, (u64, Question)>,
     /// To be asked (again) at the next tick.
     again: VecDeque<Question>,
     /// Renewals of leases that ran out: the answer is that of the revoke that is under way.
-    expiring: Vec<(LeaseId, ReplyTo, u64)>,
+    expiring: Vec<Question>,
     next_expiry: u64,
 }
 
 impl LeaseCalls {
     /// No questions.
-    pub fn new(timeout: u64) -> Self {
+    pub fn new(member: MemberId, now: Now, timeout: u64) -> Self {
         Self {
             timeout,
-            next_call: 0,
+            last_call: first_number(member, now),
             asked: BTreeMap::new(),
             again: VecDeque::new(),
             expiring: Vec::new(),
@@ -57,13 +77,26 @@ impl LeaseCalls {
         }
     }
 
-    /// A renewal whose proof of leadership failed is tried again, here or at the new leader.
-    pub fn ask_again(&mut self, to: ReplyTo, lease: LeaseId, since: u64) {
-        self.again.push_back(Question { to, lease, kind: Kind::KeepAlive, since });
+    /// A question that got no answer here is asked again at the next tick, here or at the new leader.
+    pub fn ask_again(&mut self, question: Question) {
+        self.again.push_back(question);
     }
 
-    fn is_late(&self, since: u64, now: Now) -> bool {
-        now.mono.saturating_sub(since) >= self.timeout
+    /// Another leader, or another term of the same one: nothing that the old one was asked counts.
+    pub fn restart(&mut self) {
+        self.again.extend(std::mem::take(&mut self.asked).into_values().map(|(_, question)| question));
+        self.again.append(&mut std::mem::take(&mut self.expiring).into());
+    }
+
+    fn is_late(&self, question: &Question, now: Now) -> bool {
+        now.mono.saturating_sub(question.since) >= self.timeout
+    }
+
+    /// Takes the questions that are to be asked now.
+    fn take_again(&mut self, now: Now) -> VecDeque<Question> {
+        let unanswered = self.asked.extract_if(.., |_, (at, _)| now.mono.saturating_sub(*at) >= RETRY);
+        self.again.extend(unanswered.map(|(_, (_, question))| question));
+        std::mem::take(&mut self.again)
     }
 }
 
@@ -79,37 +112,45 @@ impl Member {
 
     /// Answers here if this member leads, else passes the question on.
     fn ask(&mut self, question: Question, now: Now) {
-        let Question { to, lease, kind, since } = question;
+        if self.leads_alone() {
+            self.answer_question(question, now);
+            return;
+        }
         if self.leads() {
-            match kind {
-                Kind::KeepAlive if self.leads_alone() => self.renew(to, lease, now),
-                Kind::KeepAlive => self.when_confirmed(Purpose::KeepAlive(to, lease), since),
-                Kind::TimeToLive | Kind::TimeToLiveWithKeys => {
-                    let keys = kind == Kind::TimeToLiveWithKeys;
-                    let reply = self.describe_lease(lease, keys, now);
-                    self.reply(to, Ok(Reply::LeaseTimeToLive(reply)));
-                }
-            }
+            self.when_confirmed(Purpose::Lease(question), question.since);
             return;
         }
-        let Some(leader) = self.role.leader else {
-            self.reply(to, Err(RequestError::NoLeader));
-            return;
-        };
-        if let ReplyTo::Peer { .. } = to {
+        match (self.role.leader, question.to) {
+            (None, to) => self.reply(to, Err(RequestError::NoLeader)),
+            // Deposed in this very batch of inputs.
+            (Some(leader), _) if leader == self.id => self.lease_calls.ask_again(question),
             // A question is passed on once; its first member asks again.
-            self.reply(to, Err(RequestError::NotLeader));
-            return;
+            (Some(_), to @ ReplyTo::Peer { .. }) => self.reply(to, Err(RequestError::NotLeader)),
+            (Some(leader), _) => {
+                self.lease_calls.last_call += 1;
+                let id = self.lease_calls.last_call;
+                self.lease_calls.asked.insert(id, (now.mono, question));
+                let call = LeaseCall { id, kind: question.kind as i32, lease: question.lease.0 };
+                self.outputs.push(Output::LeaseCall { to: leader, call });
+            }
         }
-        self.lease_calls.next_call += 1;
-        let id = self.lease_calls.next_call;
-        self.lease_calls.asked.insert(id, question);
-        let call = LeaseCall { id, kind: kind as i32, lease: lease.0 };
-        self.outputs.push(Output::LeaseCall { to: leader, call });
     }
 
-    /// Renews, as a leader that is proven to lead.
-    pub(super) fn renew(&mut self, to: ReplyTo, lease: LeaseId, now: Now) {
+    /// Answers, as a leader that is proven to lead.
+    pub(super) fn answer_question(&mut self, question: Question, now: Now) {
+        match question.kind {
+            Kind::KeepAlive => self.renew(question, now),
+            _ if !self.machine.lessor().is_primary() => self.lease_calls.ask_again(question),
+            Kind::TimeToLive | Kind::TimeToLiveWithKeys => {
+                let keys = question.kind == Kind::TimeToLiveWithKeys;
+                let reply = self.describe_lease(question.lease, keys, now);
+                self.reply(question.to, Ok(Reply::LeaseTimeToLive(reply)));
+            }
+        }
+    }
+
+    fn renew(&mut self, question: Question, now: Now) {
+        let Question { to, lease, .. } = question;
         match self.machine.lessor_mut().renew(lease, now) {
             Ok(renewal) => match renewal.reset {
                 None => self.reply(to, Ok(Reply::LeaseKeepAlive(renewal.ttl))),
@@ -118,14 +159,14 @@ impl Member {
                     let request = pb::LeaseCheckpointRequest { checkpoints: vec![checkpoint] };
                     let answer = Some(Reply::LeaseKeepAlive(renewal.ttl));
                     let command = Command::LeaseCheckpoint(request);
-                    if let Err(error) = self.propose_in_term(to, answer, command, now) {
-                        self.reply(to, Err(error));
+                    if self.propose_in_term(to, answer, command, now).is_err() {
+                        self.lease_calls.ask_again(question);
                     }
                 }
             },
             Err(RenewError::NotFound) => self.reply(to, Ok(Reply::LeaseKeepAlive(0))),
-            Err(RenewError::Expiring) => self.lease_calls.expiring.push((lease, to, now.mono)),
-            Err(RenewError::NotPrimary) => self.lease_calls.ask_again(to, lease, now.mono),
+            Err(RenewError::Expiring) => self.lease_calls.expiring.push(question),
+            Err(RenewError::NotPrimary) => self.lease_calls.ask_again(question),
         }
     }
 
@@ -183,9 +224,9 @@ impl Member {
     }
 
     pub(super) fn on_lease_answer(&mut self, answer: LeaseAnswer) {
-        let Some(question) = self.lease_calls.asked.remove(&answer.id) else { return };
+        let Some((_, question)) = self.lease_calls.asked.remove(&answer.id) else { return };
         if answer.outcome() == Outcome::NotLeader {
-            self.lease_calls.again.push_back(question);
+            self.lease_calls.ask_again(question);
             return;
         }
         let reply = match question.kind {
@@ -206,49 +247,31 @@ impl Member {
     /// A lease is gone: whoever wanted to renew it hears so.
     pub(super) fn answer_waiters_for_revoke(&mut self, lease: LeaseId) {
         let expiring = &mut self.lease_calls.expiring;
-        let done: Vec<_> = expiring.extract_if(.., |(waiting, ..)| *waiting == lease).collect();
-        for (_, to, _) in done {
-            self.reply(to, Ok(Reply::LeaseKeepAlive(0)));
-        }
-    }
-
-    /// This member leads no more: what waited for its word asks the new leader.
-    pub(super) fn redirect_lease_waiters(&mut self) {
-        let waiting = std::mem::take(&mut self.lease_calls.expiring);
-        for (lease, to, since) in waiting {
-            self.lease_calls.ask_again(to, lease, since);
+        let done: Vec<_> = expiring.extract_if(.., |question| question.lease == lease).collect();
+        for question in done {
+            self.reply(question.to, Ok(Reply::LeaseKeepAlive(0)));
         }
     }
 
     /// Asks again, ends late waits, and looks for leases that ran out.
     pub(super) fn tick_leases(&mut self, now: Now) {
-        let late: Vec<u64> = self
-            .lease_calls
-            .asked
-            .iter()
-            .filter(|(_, question)| self.lease_calls.is_late(question.since, now))
-            .map(|(&id, _)| id)
-            .collect();
-        for id in late {
-            if let Some(question) = self.lease_calls.asked.remove(&id) {
+        for question in self.lease_calls.take_again(now) {
+            if self.lease_calls.is_late(&question, now) {
                 self.reply(question.to, Err(RequestError::Timeout));
-            }
-        }
-        let timeout = self.lease_calls.timeout;
-        let expiring = &mut self.lease_calls.expiring;
-        let late: Vec<_> =
-            expiring.extract_if(.., |(_, _, since)| now.mono.saturating_sub(*since) >= timeout).collect();
-        for (_, to, _) in late {
-            self.reply(to, Err(RequestError::Timeout));
-        }
-        for question in std::mem::take(&mut self.lease_calls.again) {
-            if self.lease_calls.is_late(question.since, now) {
-                self.reply(question.to, Err(RequestError::Timeout));
-            } else if self.leads() || self.role.leader.is_some() {
+            } else if self.role.leader.is_some() {
                 self.ask(question, now);
             } else {
-                self.lease_calls.again.push_back(question);
+                self.lease_calls.ask_again(question);
             }
+        }
+        let late: Vec<_> = {
+            let calls = &mut self.lease_calls;
+            let timeout = calls.timeout;
+            let is_late = |question: &mut Question| now.mono.saturating_sub(question.since) >= timeout;
+            calls.expiring.extract_if(.., is_late).collect()
+        };
+        for question in late {
+            self.reply(question.to, Err(RequestError::Timeout));
         }
         self.look_for_expired(now);
     }

@@ -45,7 +45,10 @@ use bytes::Bytes;
 
 use crate::apply::{StateMachine, StateMachineConfig};
 use crate::limits;
-use crate::raft::{Driver, DriverConfig, Ready, RecoveredLog, Role, RoleChange, StepError};
+use crate::raft::{
+    self, Driver, DriverConfig, MessageKind, Ready, RecoveredLog, Role, RoleChange, StepError,
+};
+use crate::types::log::SnapshotPoint;
 use crate::types::{ClusterId, LocalFault, MemberId, Now, RequestError};
 use crate::watch::{Hub, HubConfig};
 
@@ -75,6 +78,8 @@ pub struct MemberConfig {
     pub machine: StateMachineConfig,
     /// The watch hub's settings.
     pub watch: HubConfig,
+    /// Whether the only voter of a cluster begins to lead without waiting for an election.
+    pub elect_alone_at_once: bool,
     /// Nanoseconds of one election timeout.
     pub election_timeout: u64,
     /// Largest marshalled request in bytes.
@@ -113,6 +118,7 @@ pub struct Member {
     backend: Backend,
     upkeep: Upkeep,
     compaction: Compaction,
+    /// As of the last [`Ready`]: the driver may know better.
     role: RoleChange,
     statistics: MemberStatistics,
     /// What is to be done, in order; replies apart, since they follow the view.
@@ -121,8 +127,8 @@ pub struct Member {
     /// Whether the published view is older than the state.
     view_is_old: bool,
     published: Option<Arc<MemberView>>,
-    /// Between the receipt of a snapshot and its installation.
-    installing: bool,
+    /// Set between the receipt of a snapshot and its installation.
+    installing: Option<SnapshotPoint>,
 }
 
 impl Member {
@@ -132,13 +138,7 @@ impl Member {
     /// When what was recovered does not fit together.
     pub fn new(config: MemberConfig, recovered: Recovered, now: Now) -> Result<Self, LocalFault> {
         let machine = StateMachine::restore(recovered.backend.snapshot.clone(), config.machine.clone())?;
-        let applied = machine.applied().clone();
-        let standing = crate::types::log::SnapshotPoint {
-            index: applied.index,
-            term: applied.term,
-            voters: applied.voters,
-            learners: applied.learners,
-        };
+        let standing = backend::standing(&machine);
         let log = RecoveredLog {
             hard_state: recovered.hard_state,
             snapshot: standing.clone(),
@@ -148,6 +148,14 @@ impl Member {
         let mut driver = Driver::new(config.driver.clone(), log)?;
         driver.set_snapshot_point(standing);
         let hub = Hub::new(config.watch.clone(), machine.store().revision());
+        let status = driver.status();
+        let role = RoleChange { role: status.role, leader: status.leader, term: status.term };
+        // It may have stopped between hearing of its removal and acting on it.
+        let removed = machine.membership().is_removed(id);
+        if config.elect_alone_at_once && machine.applied().voters == [id.0] {
+            // Nobody else could win: waiting out an election would only delay the start.
+            driver.campaign();
+        }
         let mut compaction = Compaction::default();
         // An earlier run may have left one unfinished.
         compaction.scheduled(now);
@@ -157,17 +165,17 @@ impl Member {
             hub,
             proposals: Proposals::new(id, now, config.request_timeout()),
             reads: Reads::new(id, now, config.request_timeout()),
-            lease_calls: LeaseCalls::new(config.request_timeout()),
+            lease_calls: LeaseCalls::new(id, now, config.request_timeout()),
             backend: Backend::new(recovered.backend, now),
             upkeep: Upkeep::default(),
             compaction,
-            role: RoleChange::default(),
+            role,
             statistics: MemberStatistics::default(),
-            outputs: Vec::new(),
+            outputs: if removed { vec![Output::Removed] } else { Vec::new() },
             replies: Vec::new(),
             view_is_old: true,
             published: None,
-            installing: false,
+            installing: None,
             machine,
             config,
         })
@@ -235,7 +243,7 @@ impl Member {
             self.outputs.push(Output::Send(ready.send_now));
         }
         if let Some(point) = ready.install_snapshot {
-            self.installing = true;
+            self.installing = Some(point.clone());
             self.outputs.push(Output::Install(point));
         }
         if ready.persist.is_some() || !ready.send_after_persist.is_empty() {
@@ -257,6 +265,12 @@ impl Member {
     }
 
     fn on_peer_message(&mut self, message: &Bytes) -> Result<(), LocalFault> {
+        // One database at a time takes the place of the own one. The leader offers another one later.
+        let is_snapshot =
+            |message| raft::peek(message).is_some_and(|head| head.kind == MessageKind::MsgSnapshot);
+        if self.installing.is_some() && is_snapshot(message) {
+            return Ok(());
+        }
         match self.driver.step(message) {
             Err(lost @ StepError::LogLost { .. }) => Err(LocalFault::new(lost.to_string())),
             // Anything else comes from a peer that is broken, of another version, or out of date: raft
@@ -266,31 +280,35 @@ impl Member {
     }
 
     fn on_role_change(&mut self, change: RoleChange, now: Now) {
-        let was_leader = self.leads();
-        let old_leader = self.role.leader;
-        self.role = change;
+        let before = std::mem::replace(&mut self.role, change);
         self.view_is_old = true;
-        if change.leader.is_some() && change.leader != old_leader {
-            self.statistics.leader_changes += 1;
-            self.proposals.leader_elected(now);
-            self.fail_reads(RequestError::LeaderChanged);
-        }
-        if was_leader && !self.leads() {
+        if before.role == Role::Leader && (change.role, change.term) != (before.role, before.term) {
             self.machine.lessor_mut().demote();
-            self.redirect_lease_waiters();
         }
+        if (change.leader, change.term) == (before.leader, before.term) {
+            return;
+        }
+        self.restart_reads();
+        self.lease_calls.restart();
         if change.leader.is_some() {
+            self.statistics.leader_changes += u64::from(change.leader != before.leader);
+            self.proposals.leader_elected(now);
             self.propose_held();
+            self.tick_transfers(now);
         }
     }
 
+    /// Whether this member leads, even if a message of this very batch has deposed it already: then
+    /// nothing may be said in the leader's name, though the change of role is yet to come.
     fn leads(&self) -> bool {
-        self.role.role == Role::Leader
+        self.role.role == Role::Leader && self.role.term == self.driver.term()
     }
 
-    /// Whether nobody but this member can have acknowledged anything: it is the only voter and leads.
+    /// Whether nobody but this member can have acknowledged anything: it is the only member that raft
+    /// knows, and leads. A learner would not do either: it may hear of a commit before it is published here.
     fn leads_alone(&self) -> bool {
-        self.leads() && self.machine.applied().voters == [self.id.0]
+        let applied = self.machine.applied();
+        self.leads() && applied.voters == [self.id.0] && applied.learners.is_empty()
     }
 
     fn reply(&mut self, to: ReplyTo, result: Result<Reply, RequestError>) {
@@ -305,11 +323,13 @@ impl Member {
         if !self.view_is_old && self.published.is_some() {
             return;
         }
-        let members_changed = self.upkeep.take_members_changed();
         let previous = self.published.as_deref();
         let view = Arc::new(self.make_view(previous));
+        let members_changed = previous.is_none_or(|previous| {
+            !Arc::ptr_eq(&previous.members, &view.members) && previous.members != view.members
+        });
         self.upkeep.lists_published();
-        if members_changed || previous.is_none() {
+        if members_changed {
             self.outputs.push(Output::MembersChanged(view.members.clone()));
         }
         self.outputs.push(Output::Publish(view.clone()));
@@ -359,16 +379,11 @@ impl Member {
     }
 
     fn statistics(&self) -> MemberStatistics {
-        let hub = self.hub.statistics();
         let lessor = self.machine.lessor().statistics();
         MemberStatistics {
-            proposals_committed: self.machine.applied().index,
+            proposals_committed: self.driver.commit_index(),
             proposals_applied: self.machine.applied().index,
             proposals_pending: self.proposals.len() as u64,
-            watch_streams: hub.streams as u64,
-            watchers: hub.watchers as u64,
-            slow_watchers: hub.slow_watchers as u64,
-            events: hub.events_total,
             leases_granted: lessor.granted_total,
             leases_revoked: lessor.revoked_total,
             leases_renewed: lessor.renewed_total,

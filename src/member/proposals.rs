@@ -1,4 +1,11 @@
 //! Requests on their way through the log: who waits for which, and for how long.
+//!
+//! Ids grow with time, so the waiting ones are sorted by age as well.
+//!
+//! Invariants:
+//! - a caller is answered once: by its entry or by the end of its time, whichever comes first;
+//! - what is held was never given to raft, so that proposing it later cannot make it happen twice. What
+//!   was given to raft is never proposed again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,15 +18,16 @@ use crate::types::{MemberId, Now, RequestError, RequestId};
 /// Proposals kept for the time when there is a leader; more are refused.
 const MAX_HELD: usize = 5000;
 
+/// Bytes of them; one larger proposal is kept alone.
+const MAX_HELD_BYTES: usize = 16 << 20;
+
 /// Requests that were proposed, or will be as soon as somebody leads.
-pub struct Proposals {
-    next_id: u64,
+pub(super) struct Proposals {
+    last_id: u64,
     timeout: u64,
     waiting: BTreeMap<RequestId, Waiting>,
-    /// The waiting ones by age; ids that were answered meanwhile are skipped.
-    by_age: VecDeque<(u64, RequestId)>,
-    /// Never appended anywhere, so proposing them later cannot make them happen twice.
     held: VecDeque<(RequestId, Bytes)>,
+    held_bytes: usize,
     leader_since: u64,
 }
 
@@ -32,18 +40,21 @@ pub(super) struct Waiting {
     since: u64,
 }
 
+/// A number that begins with the member and the time: counting up from it, this run of the member does
+/// not use a number again that an earlier run sent out, unless the clock was set back.
+pub(super) fn first_number(member: MemberId, now: Now) -> u64 {
+    ((member.0 & 0xffff) << 48) | ((now.wall & 0xff_ffff_ffff) << 8)
+}
+
 impl Proposals {
-    /// No proposals yet. Ids begin with the member and the time, so that a restarted member does not
-    /// use an id again that may still be in the log.
+    /// No proposals yet.
     pub fn new(member: MemberId, now: Now, timeout: u64) -> Self {
-        let member = (member.0 & 0xffff) << 48;
-        let time = (now.wall & 0xff_ffff_ffff) << 8;
         Self {
-            next_id: member | time,
+            last_id: first_number(member, now),
             timeout,
             waiting: BTreeMap::new(),
-            by_age: VecDeque::new(),
             held: VecDeque::new(),
+            held_bytes: 0,
             leader_since: 0,
         }
     }
@@ -53,52 +64,52 @@ impl Proposals {
         self.waiting.len()
     }
 
-    /// Takes a new id.
+    /// Takes a new id, larger than all before it.
     pub fn next_id(&mut self) -> RequestId {
-        self.next_id += 1;
-        RequestId(self.next_id)
+        self.last_id += 1;
+        RequestId(self.last_id)
     }
 
     /// Notes that somebody waits for a request.
     pub fn wait(&mut self, id: RequestId, reply_to: ReplyTo, answer: Option<Reply>, now: Now) {
         if reply_to != ReplyTo::Nobody {
             self.waiting.insert(id, Waiting { reply_to, answer, since: now.mono });
-            self.by_age.push_back((now.mono, id));
         }
     }
 
     /// Who waits for the request, if anybody here does; nobody after that.
     pub fn answered(&mut self, id: RequestId) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&id)?;
-        if self.waiting.is_empty() {
-            self.by_age.clear();
-        }
-        Some(waiting)
+        self.waiting.remove(&id)
     }
 
     /// Whether one more proposal may be kept.
     pub fn has_room_to_hold(&self) -> bool {
-        self.held.len() < MAX_HELD
+        self.held.len() < MAX_HELD && self.held_bytes < MAX_HELD_BYTES
     }
 
     /// Keeps a proposal that nobody can take now.
     pub fn hold(&mut self, id: RequestId, data: Bytes) {
+        self.held_bytes += data.len();
         self.held.push_back((id, data));
     }
 
     /// The oldest kept proposal that somebody still waits for.
-    pub fn take_held(&mut self) -> Option<(RequestId, Bytes)> {
-        while let Some((id, data)) = self.held.pop_front() {
-            if self.waiting.contains_key(&id) {
-                return Some((id, data));
-            }
-        }
-        None
+    pub fn first_held(&mut self) -> Option<Bytes> {
+        self.forget_unwanted();
+        self.held.front().map(|(_, data)| data.clone())
     }
 
-    /// Puts a kept proposal back in front.
-    pub fn hold_again(&mut self, id: RequestId, data: Bytes) {
-        self.held.push_front((id, data));
+    /// Lets go of the oldest kept proposal: raft has it now.
+    pub fn release_held(&mut self) {
+        if let Some((_, data)) = self.held.pop_front() {
+            self.held_bytes -= data.len();
+        }
+    }
+
+    fn forget_unwanted(&mut self) {
+        while self.held.front().is_some_and(|(id, _)| !self.waiting.contains_key(id)) {
+            self.release_held();
+        }
     }
 
     /// Notes that a new leader was elected.
@@ -107,21 +118,21 @@ impl Proposals {
     }
 
     /// Those whose time is up, with the error that tells why (etcd: a request that was under way when
-    /// the leader was lost says so). They may still happen.
+    /// the leader was lost says so). They may still happen, unless they were only held.
     pub fn expired(&mut self, now: Now, election_timeout: u64) -> Vec<(ReplyTo, RequestError)> {
         let mut expired = Vec::new();
-        while let Some(&(since, id)) = self.by_age.front() {
+        while let Some(oldest) = self.waiting.first_entry() {
+            let since = oldest.get().since;
             if now.mono.saturating_sub(since) < self.timeout {
                 break;
             }
-            self.by_age.pop_front();
-            let Some(waiting) = self.waiting.remove(&id) else { continue };
-            let lost_with_leader = waiting.since <= self.leader_since
-                && waiting.since + 2 * election_timeout >= self.leader_since;
+            let lost_with_leader =
+                since <= self.leader_since && since + 2 * election_timeout >= self.leader_since;
             let error =
                 if lost_with_leader { RequestError::TimeoutLeaderFailure } else { RequestError::Timeout };
-            expired.push((waiting.reply_to, error));
+            expired.push((oldest.remove().reply_to, error));
         }
+        self.forget_unwanted();
         expired
     }
 }

@@ -11,17 +11,20 @@
 //! Invariants:
 //! - an answer serves only the readers that were there when its round began: each round has a context
 //!   of its own that is never used again;
-//! - a reader is served after the applied index reached the confirmed one, or told that its leader
-//!   changed or its time is up.
+//! - a reader is served after the applied index reached the confirmed one, or told that its time is up:
+//!   when a round is lost with its leader, its readers join the next one;
+//! - what is done because this member is proven to lead is done in the term of the proof.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::leases::Question;
 use super::message::ReplyTo;
+use super::proposals::first_number;
 use super::{Member, Reply};
 use crate::raft::ReadState;
-use crate::types::{LeaseId, MemberId, Now, RequestError};
+use crate::types::{MemberId, Now, RequestError};
 
 /// Time after which an unanswered round is asked again (etcd: 500 ms).
 const RETRY: u64 = 500 * Now::MILLISECOND;
@@ -31,8 +34,8 @@ const RETRY: u64 = 500 * Now::MILLISECOND;
 pub(super) enum Purpose {
     /// Tell the reader that the view is good.
     Read(ReplyTo),
-    /// Renew a lease, as the leader that this member is proven to be.
-    KeepAlive(ReplyTo, LeaseId),
+    /// Answer a question about a lease, as the leader that this member is proven to be.
+    Lease(Question),
     /// Propose the revokes of leases that ran out, as above.
     Expire,
 }
@@ -43,14 +46,15 @@ struct Reader {
 }
 
 struct Round {
-    context: u64,
+    context: Bytes,
     asked: u64,
     readers: Vec<Reader>,
 }
 
 /// Readers on their way to be served.
 pub(super) struct Reads {
-    next_context: u64,
+    member: MemberId,
+    last_round: u64,
     timeout: u64,
     waiting: Vec<Reader>,
     round: Option<Round>,
@@ -59,16 +63,34 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// No readers. Contexts begin with the member and the time, so that an answer to an earlier run of
-    /// this member is never taken for one to this run.
+    /// No readers.
     pub fn new(member: MemberId, now: Now, timeout: u64) -> Self {
-        let next_context = (member.0 << 48) | ((now.wall & 0xff_ffff_ffff) << 8);
-        Self { next_context, timeout, waiting: Vec::new(), round: None, confirmed: VecDeque::new() }
+        Self {
+            member,
+            last_round: first_number(member, now),
+            timeout,
+            waiting: Vec::new(),
+            round: None,
+            confirmed: VecDeque::new(),
+        }
     }
 
-    fn take_all(&mut self) -> impl Iterator<Item = Reader> + use<> {
-        let round = self.round.take().map(|round| round.readers).unwrap_or_default();
-        std::mem::take(&mut self.waiting).into_iter().chain(round)
+    /// A context that no member used before: leaders tell the rounds of all members apart by it.
+    fn next_context(&mut self) -> Bytes {
+        self.last_round += 1;
+        [self.member.0.to_be_bytes(), self.last_round.to_be_bytes()].concat().into()
+    }
+
+    /// Takes the readers whose proof is void without the leader that was asked for it. To a mere reader a
+    /// confirmed index stays good.
+    fn take_unproven(&mut self) -> Vec<Reader> {
+        let mut readers = self.round.take().map(|round| round.readers).unwrap_or_default();
+        readers.append(&mut self.waiting);
+        for (_, confirmed) in &mut self.confirmed {
+            let needs_leader = |reader: &mut Reader| !matches!(reader.purpose, Purpose::Read(_));
+            readers.extend(confirmed.extract_if(.., needs_leader));
+        }
+        readers
     }
 
     /// Removes the readers whose time is up.
@@ -103,19 +125,15 @@ impl Member {
         if self.reads.waiting.is_empty() || self.reads.round.is_some() || self.role.leader.is_none() {
             return;
         }
-        self.reads.next_context += 1;
-        let context = self.reads.next_context;
+        let context = self.reads.next_context();
         let readers = std::mem::take(&mut self.reads.waiting);
-        self.reads.round = Some(Round { context, asked: now.mono, readers });
-        self.driver.read_index(Bytes::copy_from_slice(&context.to_be_bytes()));
+        self.reads.round = Some(Round { context: context.clone(), asked: now.mono, readers });
+        // A request that is not taken is made again like one that is lost.
+        self.driver.read_index(context);
     }
 
     pub(super) fn on_read_state(&mut self, state: &ReadState) {
-        let answers = |round: &Round| state.context.as_ref() == round.context.to_be_bytes();
-        if !self.reads.round.as_ref().is_some_and(answers) {
-            return;
-        }
-        if let Some(round) = self.reads.round.take() {
+        if let Some(round) = self.reads.round.take_if(|round| round.context == state.context) {
             self.reads.confirmed.push_back((state.index, round.readers));
         }
     }
@@ -130,20 +148,19 @@ impl Member {
             for reader in readers {
                 match reader.purpose {
                     Purpose::Read(to) => self.reply(to, Ok(Reply::ReadIndex)),
-                    Purpose::KeepAlive(to, lease) => self.renew(to, lease, now),
+                    Purpose::Lease(question) => self.answer_question(question, now),
                     Purpose::Expire => self.propose_expired(now),
                 }
             }
         }
     }
 
-    /// Ends every wait for a leader's word. Confirmed readers only wait for this member.
-    pub(super) fn fail_reads(&mut self, error: RequestError) {
-        for reader in self.reads.take_all() {
-            self.statistics.read_indexes_failed += 1;
+    /// Another leader, or another term of the same one: who waited for the word of the old one begins anew.
+    pub(super) fn restart_reads(&mut self) {
+        for reader in self.reads.take_unproven() {
             match reader.purpose {
-                Purpose::Read(to) => self.reply(to, Err(error)),
-                Purpose::KeepAlive(to, lease) => self.lease_calls.ask_again(to, lease, reader.since),
+                Purpose::Read(_) => self.reads.waiting.push(reader),
+                Purpose::Lease(question) => self.lease_calls.ask_again(question),
                 Purpose::Expire => {}
             }
         }
@@ -154,7 +171,7 @@ impl Member {
         for reader in self.reads.take_late(now) {
             self.statistics.read_indexes_failed += 1;
             match reader.purpose {
-                Purpose::Read(to) | Purpose::KeepAlive(to, _) => {
+                Purpose::Read(to) | Purpose::Lease(Question { to, .. }) => {
                     self.reply(to, Err(RequestError::Timeout));
                 }
                 Purpose::Expire => {}
@@ -166,7 +183,7 @@ impl Member {
         }
         self.statistics.slow_read_indexes += 1;
         round.asked = now.mono;
-        let context = round.context;
-        self.driver.read_index(Bytes::copy_from_slice(&context.to_be_bytes()));
+        let context = round.context.clone();
+        self.driver.read_index(context);
     }
 }

@@ -16,7 +16,6 @@ const PUBLISH_INTERVAL: u64 = 5 * Now::SECOND;
 /// Reminders.
 #[derive(Default)]
 pub(super) struct Upkeep {
-    members_changed: bool,
     lists_changed: bool,
     watchers_behind: bool,
     next_alarm: u64,
@@ -30,17 +29,11 @@ impl Upkeep {
     /// Alarms, members or the cluster version changed: the next view lists them anew.
     pub fn note_lists_changed(&mut self) {
         self.lists_changed = true;
-        self.members_changed = true;
     }
 
     /// Whether the lists of the last view are out of date.
     pub fn lists_changed(&self) -> bool {
         self.lists_changed
-    }
-
-    /// Whether the lists changed; not any more after that.
-    pub fn take_members_changed(&mut self) -> bool {
-        std::mem::take(&mut self.members_changed)
     }
 
     /// The next view has the lists.
@@ -85,7 +78,12 @@ impl Member {
         self.tick_reads(now);
         self.tick_leases(now);
         self.tick_transfers(now);
+        if self.role.leader.is_some() {
+            // A leader that was busy, or failed to hand over, takes more now.
+            self.propose_held();
+        }
         self.hub.tick(now);
+        self.count_watchers();
         self.publish_attributes(now);
         self.decide_cluster_version(now);
         Ok(())
@@ -95,6 +93,9 @@ impl Member {
     pub fn next_wakeup(&self, now: Now) -> Option<std::time::Duration> {
         if self.upkeep.watchers_behind {
             return Some(std::time::Duration::ZERO);
+        }
+        if self.installing.is_some() {
+            return None;
         }
         let due = self.compaction.next_step()?;
         Some(std::time::Duration::from_nanos(due.saturating_sub(now.mono)))
@@ -140,7 +141,7 @@ impl Member {
     }
 
     /// Answers the callers whose leadership transfer is done or took too long.
-    fn tick_transfers(&mut self, now: Now) {
+    pub(super) fn tick_transfers(&mut self, now: Now) {
         let leader = self.role.leader;
         let over =
             |(until, target, _): &mut (u64, MemberId, ReplyTo)| leader == Some(*target) || now.mono >= *until;

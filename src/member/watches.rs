@@ -55,6 +55,16 @@ impl Member {
         }
     }
 
+    /// Counts streams and watchers, which takes a walk over the streams, for the metrics page.
+    pub(super) fn count_watchers(&mut self) {
+        let hub = self.hub.statistics();
+        self.statistics.watch_streams = hub.streams as u64;
+        self.statistics.watchers = hub.watchers as u64;
+        self.statistics.slow_watchers = hub.slow_watchers as u64;
+        self.statistics.events = hub.events_total;
+        self.view_is_old = true;
+    }
+
     /// One bounded step for the watchers that are behind.
     pub(super) fn catch_watchers_up(&mut self) -> Result<(), LocalFault> {
         if !self.upkeep.take_watchers_to_catch_up() {
@@ -74,7 +84,7 @@ impl Member {
                 let header = response.header.get_or_insert_default();
                 header.cluster_id = self.config.cluster_id.0;
                 header.member_id = self.id.0;
-                header.raft_term = self.role.term;
+                header.raft_term = self.driver.term();
             }
             outputs.push(Output::Watch { stream: output.stream, responses: output.responses });
         }

@@ -36,11 +36,6 @@ pub(super) fn entry_to_raft(entry: &LogEntry) -> Entry {
 pub(super) fn hard_state_from_raft(state: &WireHardState) -> HardState {
     HardState { term: state.term, vote: state.vote, commit: state.commit }
 }
-
-pub(super) fn hard_state_to_raft(state: HardState) -> WireHardState {
-    WireHardState { term: state.term, vote: state.vote, commit: state.commit, ..WireHardState::default() }
-}
-
 pub(super) fn point_from_raft(metadata: &SnapshotMetadata) -> SnapshotPoint {
     SnapshotPoint {
         index: metadata.index,

@@ -13,6 +13,7 @@ mod admit;
 mod auth;
 mod cluster;
 mod health;
+mod instrument;
 mod kv;
 mod lease;
 mod maintenance;
@@ -40,6 +41,7 @@ use crate::proto::health::health_server::HealthServer;
 use crate::proto::v3electionpb::election_server::ElectionServer;
 use crate::proto::v3lockpb::lock_server::LockServer;
 
+pub use instrument::Instrumented;
 pub use kv::RANGE_PATH;
 
 /// The version of etcd whose surface this server has; clients parse it to see what they may use.

@@ -17,6 +17,8 @@
 //! - [`select!`](crate::rt::select) always takes the first ready branch in source order. tokio's default draws
 //!   the order from a counter of the process, so a simulated run could not be repeated.
 
+#![expect(clippy::disallowed_methods, reason = "this room is where they are called for all others")]
+
 mod clock;
 #[cfg_attr(madsim, path = "sim.rs")]
 #[cfg_attr(not(madsim), path = "real.rs")]

@@ -30,8 +30,7 @@ impl Addresses {
         &self.urls
     }
 
-    /// Opens a connection to `to` at one of its addresses. Frames to this side are small from now on:
-    /// answers to pings, and one result.
+    /// Opens a connection to `to` at one of its addresses.
     pub(super) async fn dial(
         &self,
         config: &TransportConfig,
@@ -47,11 +46,19 @@ impl Addresses {
             to: to.0,
             purpose: purpose as i32,
         };
-        let dialled = within(config.connect_timeout, "connecting", shake_hands(url, &hello, patience)).await;
-        if dialled.is_err() {
-            self.next.store(turn.wrapping_add(1), Ordering::Relaxed);
+        let dialled =
+            within(config.connect_timeout, "connecting", shake_hands(url, &hello, config.connect_timeout))
+                .await;
+        match dialled {
+            Ok(mut connection) => {
+                connection.set_bounds(config.max_frame_bytes, patience);
+                Ok(connection)
+            }
+            Err(error) => {
+                self.next.store(turn.wrapping_add(1), Ordering::Relaxed);
+                Err(error)
+            }
         }
-        dialled
     }
 }
 
@@ -95,7 +102,9 @@ pub(super) struct Backoff {
 impl Backoff {
     pub(super) fn new(config: &TransportConfig, to: MemberId) -> Self {
         let (least, most) = (config.least_pause, config.most_pause);
-        Self { least, most, next: least, random: StdRng::seed_from_u64(config.seed ^ to.0) }
+        // Both ends of a pair, even with equal seeds, draw differently.
+        let seed = config.seed ^ config.member_id.0.rotate_left(32) ^ to.0;
+        Self { least, most, next: least, random: StdRng::seed_from_u64(seed) }
     }
 
     /// The last connection stood: begin with short pauses again.

@@ -99,6 +99,7 @@ pub struct TransportConfig {
     /// Time between two pings.
     pub ping_interval: Duration,
     /// A stream of messages on which nothing moves for this long is given up: several election timeouts.
+    /// A ping waits behind what is in the sockets' buffers, so these must pass in this time as well.
     pub silence_timeout: Duration,
     /// The same for the connection of a snapshot, where the disks of both sides take their time.
     pub snapshot_timeout: Duration,

@@ -82,8 +82,11 @@ impl Outbox {
             let mut queue = self.lock();
             for item in items {
                 let cost = item.cost();
-                let fits = queue.cost + cost <= self.capacity || queue.items.is_empty();
-                if fits && cost <= self.largest {
+                if cost > self.largest {
+                    // Sending it again will not help, so somebody should know.
+                    tracing::error!(peer = %self.to, bytes = cost, "a message is over the bound of a frame");
+                    dropped += 1;
+                } else if queue.cost + cost <= self.capacity || queue.items.is_empty() {
                     queue.cost += cost;
                     queue.items.push_back(item);
                 } else {

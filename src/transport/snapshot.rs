@@ -90,7 +90,6 @@ pub(super) async fn send(
     let mut connection = addresses.dial(config, to, Purpose::Snapshot, config.snapshot_timeout).await?;
     let SnapshotPoint { index, term, voters, learners } = point;
     let mut frame = SnapshotFrame { message, index, term, voters, learners, ..Default::default() };
-    connection.set_bounds(config.max_frame_bytes, config.snapshot_timeout);
     while !frame.last {
         let chunk;
         (source, chunk) = rt::blocking(move || {

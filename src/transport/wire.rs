@@ -233,7 +233,7 @@ mod tests {
     use crate::proto::detcdpb::PeerWelcome;
     use crate::rt::io::{DuplexStream, duplex};
 
-    const PATIENCE: Duration = Duration::from_millis(50);
+    const PATIENCE: Duration = Duration::from_millis(100);
 
     /// Runs `test` on a connection with this limit; the other end takes `pipe` bytes at a time.
     fn check<F>(limit: usize, pipe: usize, test: impl FnOnce(Connection<DuplexStream>, DuplexStream) -> F)

@@ -10,6 +10,8 @@
 //! drain STREAM | stats | config [budget=] [fragment=] [revisions=]
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "golden scripts are files")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;

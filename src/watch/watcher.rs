@@ -40,8 +40,6 @@ pub(super) struct Watcher {
     pub(super) prev_kv: bool,
     /// Whether one response may be sent in several pieces.
     pub(super) fragment: bool,
-    /// Whether it gets periodic progress notifications.
-    pub(super) progress_notify: bool,
     /// No progress notification of a revision below this: what the client asked to start at, or the
     /// revision of the created response when it asked for none.
     pub(super) progress_from: i64,
@@ -86,7 +84,6 @@ impl Watcher {
             pace: Pace::Stalled,
             prev_kv: request.prev_kv,
             fragment: request.fragment,
-            progress_notify: request.progress_notify,
             progress_from,
             quiet: true,
             batch: Batch::default(),

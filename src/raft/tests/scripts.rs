@@ -15,6 +15,8 @@
 //! crash ID                 restart ID
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "golden scripts are files")]
+
 use bytes::Bytes;
 
 use super::super::*;

@@ -67,8 +67,8 @@ fn a_stranger_gets_no_large_buffer() {
 fn a_silent_caller_is_left() {
     check(async {
         let settings = TransportConfig {
-            connect_timeout: Duration::from_millis(30),
-            silence_timeout: Duration::from_millis(60),
+            connect_timeout: Duration::from_millis(150),
+            silence_timeout: Duration::from_millis(150),
             ..config(2)
         };
         let node = Node::with(settings, 10, Arc::new(NoSnapshots)).await;
@@ -80,7 +80,7 @@ fn a_silent_caller_is_left() {
         // Behind it. Pings are signs of life.
         let (mut connection, _) = call(node.address, hello(1, node.id, Purpose::Messages)).await;
         for _ in 0..8 {
-            rt::sleep(Duration::from_millis(10)).await;
+            rt::sleep(Duration::from_millis(25)).await;
             connection.write(&wire::PING).await.expect("written");
             assert_eq!(connection.next().await.expect("an answer"), Frame::Ping);
         }

@@ -1,0 +1,418 @@
+//! The entry of every gRPC call of a listener: counts it, and sends it to its service.
+//!
+//! ```text
+//!   request --> Call::begin --+-- Range --> Rpc::serve_range --+--> status in the headers: counted here
+//!   (found by path)           |                                |
+//!                             '-- others --> tonic's routes ---'--> CountedAnswer: counted at the trailers
+//! ```
+//!
+//! Invariants:
+//! - counting a call costs a binary search, a few atomics and, for its answer, one small box: no lock,
+//!   no look-up of labels;
+//! - the count of a call ends with its trailers, or with its client.
+
+use std::convert::Infallible;
+use std::future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderName, Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower_service::Service;
+
+use super::{RANGE_PATH, Rpc};
+use crate::metrics::{Call, CallKind, Metrics, Requests, methods};
+
+/// Where a client says its version.
+const CLIENT_VERSION: HeaderName = HeaderName::from_static("client-api-version");
+
+/// Where the status of a call is, in headers or trailers.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Bytes before each message: whether it is compressed, and its length.
+const MESSAGE_HEADER: usize = 5;
+
+/// The gRPC handler of a listener.
+#[derive(Clone)]
+pub struct Instrumented {
+    entry: Arc<Entry>,
+}
+
+struct Entry {
+    rpc: Rpc,
+    routes: Routes,
+    metrics: Arc<Metrics>,
+}
+
+impl Instrumented {
+    /// Serves the services of `rpc`, counted in `metrics`.
+    pub fn new(rpc: Rpc, metrics: Arc<Metrics>) -> Self {
+        let routes = rpc.routes().prepare();
+        Self { entry: Arc::new(Entry { rpc, routes, metrics }) }
+    }
+}
+
+impl Service<Request<Incoming>> for Instrumented {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Answering {
+        let path = request.uri().path();
+        let Some(call) = Call::begin(&self.entry.metrics, path) else {
+            return Answering::refused(unknown(path));
+        };
+        count_version(&call, request.headers());
+        if path == RANGE_PATH {
+            let entry = self.entry.clone();
+            let answer = async move { entry.rpc.serve_range(request).await };
+            return Answering { answer: Answer::Range(Box::pin(answer)), call: Some(call) };
+        }
+        let mut routes = self.entry.routes.clone();
+        let answer = match call.kind() {
+            CallKind::Unary | CallKind::ServerStream => routes.call(request),
+            CallKind::BidiStream => {
+                let requests = call.requests();
+                routes.call(request.map(|body| CountedRequests {
+                    body,
+                    messages: Messages::default(),
+                    requests,
+                }))
+            }
+        };
+        Answering { answer: Answer::Routed(answer), call: Some(call) }
+    }
+}
+
+/// The answer to a path that names no method, in the words of gRPC for Go.
+fn unknown(path: &str) -> Response<Body> {
+    let text = match methods::split_path(path) {
+        None => format!("malformed method name: {path:?}"),
+        Some((service, method)) if methods::is_service(service) => {
+            format!("unknown method {method} for service {service}")
+        }
+        Some((service, _)) => format!("unknown service {service}"),
+    };
+    Status::unimplemented(text).into_http()
+}
+
+/// Counts a client's version; one that is no text is refused by the service and counts for nothing.
+fn count_version(call: &Call, headers: &HeaderMap) {
+    match headers.get(CLIENT_VERSION).map(|version| version.to_str()) {
+        None => call.client_version(None),
+        Some(Ok(version)) => call.client_version(Some(version)),
+        Some(Err(_)) => {}
+    }
+}
+
+/// The status in headers or trailers, if there is one.
+fn status_in(headers: &HeaderMap) -> Option<i32> {
+    headers.get(GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()) as i32)
+}
+
+/// A call on its way to its answer.
+pub struct Answering {
+    answer: Answer,
+    /// None for a call of no method, and once the answer is there.
+    call: Option<Call>,
+}
+
+enum Answer {
+    Routed(<Routes as Service<Request<Incoming>>>::Future),
+    Range(BoxFuture<'static, Response<Body>>),
+    Refused(future::Ready<Response<Body>>),
+}
+
+impl Answering {
+    fn refused(response: Response<Body>) -> Self {
+        Self { answer: Answer::Refused(future::ready(response)), call: None }
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = match &mut self.answer {
+            Answer::Routed(answer) => ready!(Pin::new(answer).poll(cx))?,
+            Answer::Range(answer) => ready!(answer.as_mut().poll(cx)),
+            Answer::Refused(answer) => ready!(Pin::new(answer).poll(cx)),
+        };
+        Poll::Ready(Ok(match self.call.take() {
+            Some(call) => counted(response, call),
+            None => response,
+        }))
+    }
+}
+
+/// Counts the end of the call now, if the answer is a status alone, or lets its body do it.
+fn counted(response: Response<Body>, mut call: Call) -> Response<Body> {
+    if let Some(code) = status_in(response.headers()) {
+        call.finish(code);
+        return response;
+    }
+    let messages = (call.kind() != CallKind::Unary).then(Messages::default);
+    response.map(|body| Body::new(CountedAnswer { body, messages, call }))
+}
+
+/// The body of an answer, which ends its call.
+struct CountedAnswer {
+    body: Body,
+    /// None for a unary call: there is one message, and the status says whether it was sent.
+    messages: Option<Messages>,
+    call: Call,
+}
+
+impl HttpBody for CountedAnswer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.call.finish(status_in(trailers).unwrap_or(Code::Unknown as i32));
+                } else if let (Some(messages), Some(data)) = (&mut this.messages, frame.data_ref()) {
+                    this.call.sent(messages.begun_in(data));
+                }
+            }
+            Some(Err(status)) => this.call.finish(status.code() as i32),
+            None => this.call.finish(Code::Unknown as i32),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of a client's stream.
+struct CountedRequests {
+    body: Incoming,
+    messages: Messages,
+    requests: Requests,
+}
+
+impl HttpBody for CountedRequests {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            this.requests.received(this.messages.begun_in(data));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Finds the messages of a stream in its bytes, however these are cut.
+#[derive(Default)]
+struct Messages {
+    /// Bytes of a message's own header that were seen, and they themselves.
+    header_len: usize,
+    header: [u8; MESSAGE_HEADER],
+    /// Bytes of a message that are still to come.
+    rest: usize,
+}
+
+impl Messages {
+    /// The number of messages whose header ends in `data`.
+    fn begun_in(&mut self, mut data: &[u8]) -> u64 {
+        let mut messages = 0;
+        while !data.is_empty() {
+            let skipped = self.rest.min(data.len());
+            self.rest -= skipped;
+            data = &data[skipped..];
+            let taken = (MESSAGE_HEADER - self.header_len).min(data.len());
+            self.header[self.header_len..self.header_len + taken].copy_from_slice(&data[..taken]);
+            self.header_len += taken;
+            data = &data[taken..];
+            if self.header_len == MESSAGE_HEADER {
+                self.header_len = 0;
+                self.rest = (&self.header[1..]).get_u32() as usize;
+                messages += 1;
+            }
+        }
+        messages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::stream;
+
+    use super::*;
+    use crate::client::{Channel, Options as ClientOptions};
+    use crate::metrics::testing;
+    use crate::net::{self, HandlerFn, Services};
+    use crate::proto::etcdserverpb::kv_client::KvClient;
+    use crate::proto::etcdserverpb::watch_client::WatchClient;
+    use crate::proto::etcdserverpb::{PutRequest, RangeRequest, WatchRequest};
+    use crate::proto::health::HealthCheckRequest;
+    use crate::proto::health::health_client::HealthClient;
+    use crate::proto::v3lockpb::LockRequest;
+    use crate::proto::v3lockpb::lock_client::LockClient;
+    use crate::rpc::RpcConfig;
+    use crate::rt::{self, TcpListener};
+
+    async fn no_http(_: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        Ok(Response::new(Body::empty()))
+    }
+
+    fn samples(page: &str, method: &str) -> Vec<String> {
+        let of_method = format!("grpc_method=\"{method}\"");
+        let lines = page.lines().filter(|line| line.contains(&of_method) && !line.ends_with(" 0"));
+        lines
+            .map(|line| {
+                let code = line.split("grpc_code=\"").nth(1).and_then(|rest| rest.split('"').next());
+                let name = line.split('{').next().unwrap_or_default();
+                let value = line.rsplit(' ').next().unwrap_or_default();
+                format!(
+                    "{} {}{value}",
+                    &name["grpc_server_".len()..],
+                    code.map_or(String::new(), |c| format!("{c} "))
+                )
+            })
+            .collect()
+    }
+
+    /// The page, once a method shows this sample.
+    async fn until(metrics: &Metrics, method: &str, sample: &str) -> String {
+        loop {
+            let page = metrics.render().unwrap();
+            if samples(&page, method).iter().any(|found| found == sample) {
+                return page;
+            }
+            rt::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[test]
+    fn calls_over_a_connection_are_counted() {
+        rt::run(async {
+            let (metrics, mailbox, mut receiver) = testing::metrics(testing::view(), Vec::new(), None);
+            let config = RpcConfig {
+                max_request_bytes: 1024,
+                max_txn_ops: 8,
+                election_timeout: Duration::from_secs(1),
+            };
+            let grpc = Instrumented::new(Rpc::new(mailbox, config), metrics.clone());
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let endpoint = listener.local_addr().unwrap().to_string().parse().unwrap();
+            let (trigger, shutdown) = rt::shutdown_channel();
+            let services = Services { grpc, http: HandlerFn(no_http) };
+            let served = rt::spawn(net::serve(listener, services, net::Options::default(), shutdown));
+            let channel = Channel::new(vec![endpoint], ClientOptions::default());
+            let mut kv = KvClient::new(channel.clone());
+
+            // Through the routes, and through the way of its own that Range has.
+            HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
+            kv.range(RangeRequest { key: "a".into(), ..Default::default() }).await.unwrap();
+            kv.range(RangeRequest::default()).await.unwrap_err();
+            let lock = LockClient::new(channel.clone()).lock(LockRequest::default()).await.unwrap_err();
+            assert_eq!(lock.code(), Code::Unimplemented);
+            // A stream whose client goes away.
+            let requests = stream::iter([WatchRequest::default(), WatchRequest::default()]);
+            let opened = WatchClient::new(channel.clone()).watch(requests).await.unwrap();
+            // The mail holds the other end of the stream.
+            let mut mail = Vec::new();
+            receiver.receive(&mut mail, 1).await;
+            until(&metrics, "Watch", "msg_received_total 2").await;
+            drop(opened);
+            let page = until(&metrics, "Watch", "handled_total Canceled 1").await;
+            assert_eq!(samples(&page, "Watch").len(), 3);
+            // The loop is gone.
+            drop(receiver);
+            let put = kv.put(PutRequest { key: "a".into(), ..Default::default() }).await.unwrap_err();
+            assert_eq!(put.code(), Code::Unavailable);
+
+            let page = until(&metrics, "Put", "handled_total Unavailable 1").await;
+            let check = |method: &str, expected: &[&str]| assert_eq!(samples(&page, method), expected);
+            check(
+                "Check",
+                &["handled_total OK 1", "msg_received_total 1", "msg_sent_total 1", "started_total 1"],
+            );
+            check(
+                "Range",
+                &[
+                    "handled_total OK 1",
+                    "handled_total InvalidArgument 1",
+                    "msg_received_total 2",
+                    "msg_sent_total 1",
+                    "started_total 2",
+                ],
+            );
+            check("Lock", &["handled_total Unimplemented 1", "msg_received_total 1", "started_total 1"]);
+            check("Watch", &["handled_total Canceled 1", "msg_received_total 2", "started_total 1"]);
+            check("Put", &["handled_total Unavailable 1", "msg_received_total 1", "started_total 1"]);
+            assert!(page.contains("etcd_mvcc_range_total 1\n"));
+            assert!(page.contains(
+                "etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"} 5\n"
+            ));
+            trigger.trigger();
+            served.await.unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn messages_are_found_however_their_bytes_are_cut() {
+        let stream = [&[0, 0, 0, 0, 3, 1, 2, 3][..], &[0, 0, 0, 0, 0], &[1, 0, 0, 1, 0], &[7; 256]].concat();
+        for piece in 1..=stream.len() {
+            let mut messages = Messages::default();
+            let begun: u64 = stream.chunks(piece).map(|data| messages.begun_in(data)).sum();
+            assert_eq!((begun, messages.rest, messages.header_len), (3, 0, 0), "cut into {piece}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_path_is_told_in_the_words_of_go() {
+        let check = |path: &str, expected: &str| {
+            let response = unknown(path);
+            let status = Status::from_header_map(response.headers()).unwrap();
+            assert_eq!((status.code(), status.message()), (Code::Unimplemented, expected));
+        };
+        check("/etcdserverpb.KV/Nope", "unknown method Nope for service etcdserverpb.KV");
+        check("/foo.Bar/Nope", "unknown service foo.Bar");
+        check("/a/b/c", "unknown service a/b");
+        check("/", "malformed method name: \"/\"");
+    }
+}

@@ -1,0 +1,248 @@
+//! The two tasks that touch the disk for a member: one owns the write-ahead log, one the database.
+//!
+//! The event loop hands them jobs and never waits: what is done comes back as a [`DiskEvent`]. The log
+//! task gathers every job that came while the last sync ran into one write and one sync (group commit).
+//!
+//! Invariants:
+//! - jobs of one kind are done in the order in which they were handed over;
+//! - the first fault ends both: no job is tried twice, nothing is acknowledged behind a failed sync.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::rt::sync::mpsc;
+
+use crate::disk::Disk;
+use crate::member::{Committed, Persist};
+use crate::rt::{self, Clock};
+use crate::storage::{Snapshot, Storage, StorageConfig};
+use crate::types::LocalFault;
+use crate::types::backend::BackendBatch;
+use crate::types::log::SnapshotPoint;
+use crate::wal::{FlushStats, Wal, WalBatch};
+
+/// What the log task is asked.
+pub enum LogJob {
+    /// Append and sync.
+    Persist(Persist),
+    /// The database holds everything up to `standing`; segments whose entries are all at or below
+    /// `through` may go.
+    Release {
+        /// How far the database is.
+        standing: SnapshotPoint,
+        /// The last index that nobody needs in the log.
+        through: u64,
+    },
+}
+
+/// What the database task is asked.
+pub enum DatabaseJob {
+    /// Commit a batch.
+    Commit(BackendBatch),
+    /// Put a received database in place of the own one.
+    Install(PathBuf),
+}
+
+/// What the disk did.
+pub enum DiskEvent {
+    /// These are on stable storage.
+    Persisted(Vec<Persist>),
+    /// A batch is in the database.
+    Committed(Committed, Arc<Snapshot>),
+    /// A received database is in place.
+    Installed(Committed, Arc<Snapshot>),
+    /// The disk failed: the member must stop.
+    Failed(LocalFault),
+}
+
+/// How long the disk took, for the metrics page.
+pub trait DiskTimes: Send + Sync {
+    /// A write to the log: bytes, time of the write and the sync together.
+    fn log_synced(&self, bytes: u64, took: Duration);
+    /// A commit of the database.
+    fn committed(&self, took: Duration);
+}
+
+/// Where and how the database is kept.
+#[derive(Clone)]
+pub struct DatabaseHome {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The database file.
+    pub path: PathBuf,
+    /// Its settings.
+    pub config: StorageConfig,
+}
+
+/// Runs the log task until the job queue closes or the disk fails. While nothing waits, it prepares the
+/// next segment, so that none has to be made while somebody does.
+pub async fn log_task(
+    mut wal: Wal,
+    mut jobs: mpsc::UnboundedReceiver<LogJob>,
+    events: mpsc::UnboundedSender<DiskEvent>,
+    clock: Arc<dyn Clock>,
+    times: Arc<dyn DiskTimes>,
+) {
+    let mut preparing = true;
+    loop {
+        let mut gathered = Vec::new();
+        if !preparing {
+            let Some(first) = jobs.recv().await else { break };
+            gathered.push(first);
+        }
+        while let Ok(job) = jobs.try_recv() {
+            gathered.push(job);
+        }
+        let step = LogStep { wal, gathered, clock: clock.clone() };
+        let done = rt::blocking(move || step.run()).await;
+        let Ok(done) = done.map_err(|fault| events.send(DiskEvent::Failed(fault))) else { return };
+        wal = done.wal;
+        preparing = done.more_to_prepare;
+        if done.persisted.is_empty() {
+            if jobs.is_closed() && jobs.is_empty() {
+                break;
+            }
+            continue;
+        }
+        times.log_synced(done.bytes, done.took);
+        if events.send(DiskEvent::Persisted(done.persisted)).is_err() {
+            return;
+        }
+    }
+    if let Err(fault) = rt::blocking(move || wal.seal()).await {
+        // Nobody waits any more. Everything acknowledged is durable; only the mark of a clean end is not.
+        tracing::warn!(error = %fault, "could not mark the end of the log");
+    }
+}
+
+/// One turn of the log task, off the network's thread.
+struct LogStep {
+    wal: Wal,
+    gathered: Vec<LogJob>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a turn of the log task did.
+struct LogStepDone {
+    wal: Wal,
+    persisted: Vec<Persist>,
+    bytes: u64,
+    took: Duration,
+    more_to_prepare: bool,
+}
+
+impl LogStep {
+    fn run(mut self) -> Result<LogStepDone, LocalFault> {
+        if self.gathered.is_empty() {
+            let more_to_prepare = self.wal.prepare()?;
+            let persisted = Vec::new();
+            return Ok(LogStepDone {
+                wal: self.wal,
+                persisted,
+                bytes: 0,
+                took: Duration::ZERO,
+                more_to_prepare,
+            });
+        }
+        let started = self.clock.now();
+        let (persisted, stats) = write_log(&mut self.wal, self.gathered)?;
+        let took = Duration::from_nanos(self.clock.now().since(started));
+        let (bytes, more_to_prepare) = (stats.bytes, stats.rolled);
+        Ok(LogStepDone { wal: self.wal, persisted, bytes, took, more_to_prepare })
+    }
+}
+
+/// Does the jobs with one sync. Returns what became durable and how many bytes were written.
+fn write_log(wal: &mut Wal, jobs: Vec<LogJob>) -> Result<(Vec<Persist>, FlushStats), LocalFault> {
+    let mut persisted = Vec::with_capacity(jobs.len());
+    let mut release = None;
+    for job in jobs {
+        match job {
+            LogJob::Persist(mut persist) => {
+                let batch = WalBatch {
+                    entries: std::mem::take(&mut persist.entries),
+                    hard_state: persist.hard_state,
+                    snapshot: persist.snapshot.clone(),
+                };
+                wal.append(&batch);
+                persisted.push(persist);
+            }
+            LogJob::Release { standing, through } => {
+                // The log may only let go of what it knows the database to hold.
+                wal.append(&WalBatch { snapshot: Some(standing), entries: Vec::new(), hard_state: None });
+                release = Some(through);
+            }
+        }
+    }
+    let stats = wal.flush()?;
+    if let Some(through) = release {
+        wal.release(through)?;
+    }
+    Ok((persisted, stats))
+}
+
+/// Runs the database task until the job queue closes or the disk fails.
+pub async fn database_task(
+    mut storage: Storage,
+    home: DatabaseHome,
+    mut jobs: mpsc::UnboundedReceiver<DatabaseJob>,
+    events: mpsc::UnboundedSender<DiskEvent>,
+    clock: Arc<dyn Clock>,
+    times: Arc<dyn DiskTimes>,
+) {
+    while let Some(job) = jobs.recv().await {
+        let home_of_job = home.clone();
+        let clock_of_job = clock.clone();
+        let install = matches!(job, DatabaseJob::Install(_));
+        let done = rt::blocking(move || {
+            let started = clock_of_job.now();
+            let done = run_database_job(storage, &home_of_job, job);
+            (done, Duration::from_nanos(clock_of_job.now().since(started)))
+        })
+        .await;
+        let event = match done {
+            (Ok((back, committed)), took) => {
+                storage = back;
+                let snapshot = storage.snapshot();
+                if install {
+                    DiskEvent::Installed(committed, snapshot)
+                } else {
+                    times.committed(took);
+                    DiskEvent::Committed(committed, snapshot)
+                }
+            }
+            (Err(fault), _) => {
+                // The loop may be gone already; then nobody needs to hear of it.
+                let _ = events.send(DiskEvent::Failed(fault));
+                return;
+            }
+        };
+        if events.send(event).is_err() {
+            return;
+        }
+    }
+}
+
+fn run_database_job(
+    mut storage: Storage,
+    home: &DatabaseHome,
+    job: DatabaseJob,
+) -> Result<(Storage, Committed), LocalFault> {
+    match job {
+        DatabaseJob::Commit(batch) => {
+            storage.commit(batch)?;
+        }
+        DatabaseJob::Install(aside) => {
+            drop(storage);
+            storage = Storage::install(&*home.disk, &aside, &home.path, home.config)?;
+        }
+    }
+    let committed = database_as_it_is(&storage);
+    Ok((storage, committed))
+}
+
+/// The newest state of a database.
+pub fn database_as_it_is(storage: &Storage) -> Committed {
+    Committed { snapshot: storage.snapshot(), size: storage.size(), size_in_use: storage.size_in_use() }
+}

@@ -1,0 +1,359 @@
+//! One running member: opens its state, wires its rooms together, serves until it is told to stop.
+//!
+//! The same function runs in production and in the simulator; what differs comes in as an
+//! [`Environment`] and through `rt`.
+//!
+//! Order of the start: listeners are bound first, so that a port in use is found before anything is
+//! touched; then the state is opened or made; clients are served once everything is in place. At the
+//! end it goes backwards: connections drain while the loop still answers, then the loop ends, then the
+//! disk tasks finish what they were given.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::data_dir::{self, DataDir};
+use super::disk_tasks::{self, DatabaseHome, DiskTimes};
+use super::event_loop::{Ended, EventLoop, Wiring};
+use super::listeners::{self, Handlers, Listeners};
+use super::peers::{Imports, Peers};
+use super::recovery::{self, Home, Opened};
+use crate::apply::StateMachineConfig;
+use crate::disk::Disk;
+use crate::http::{self, Cors};
+use crate::lease::LessorConfig;
+use crate::limits;
+use crate::mailbox::mailbox;
+use crate::member::{Member, MemberConfig};
+use crate::membership::InitialCluster;
+use crate::metrics::{Feature, Metrics, MetricsConfig};
+use crate::mvcc::StoreConfig;
+use crate::net;
+use crate::quota::Quota;
+use crate::raft::DriverConfig;
+use crate::rpc::{self, Instrumented, Rpc, RpcConfig};
+use crate::rt::sync::mpsc;
+use crate::rt::{self, Clock, Shutdown, TaskGroup};
+use crate::storage::StorageConfig;
+use crate::transport::{Transport, TransportConfig};
+use crate::types::{LocalFault, Now};
+use crate::wal::{self, WalConfig};
+use crate::watch::{BatchLimits, HubConfig};
+
+/// Messages of peers that may wait for the loop; more wait in their connections.
+const PEER_EVENTS: usize = 1024;
+
+/// How much longer than a revoke usually takes a lease waits for it before it is asked for again.
+const REVOKE_RETRY: u64 = 7 * Now::SECOND;
+
+/// What a member gets from the world that it runs in.
+#[derive(Clone)]
+pub struct Environment {
+    /// Its disk.
+    pub disk: Arc<dyn Disk>,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where its randomness starts.
+    pub seed: u64,
+}
+
+/// How one member is set up, in plain values.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its name.
+    pub name: String,
+    /// Its data folder.
+    pub data_dir: PathBuf,
+    /// The folder of its log, when it is not in the data folder.
+    pub wal_dir: Option<PathBuf>,
+    /// The members of a new cluster, as `name=url,...`.
+    pub initial_cluster: String,
+    /// Tells clusters with the same URLs apart.
+    pub initial_cluster_token: String,
+    /// Whether the cluster is new; if not, this member joins it.
+    pub new_cluster: bool,
+    /// Its own peer URLs, as the others know them.
+    pub advertise_peer_urls: Vec<String>,
+    /// Its own client URLs, as it publishes them.
+    pub advertise_client_urls: Vec<String>,
+    /// Where clients connect.
+    pub listen_client: Vec<SocketAddr>,
+    /// Where peers connect.
+    pub listen_peer: Vec<SocketAddr>,
+    /// Where HTTP clients connect, when not where the others do: then those speak gRPC only.
+    pub listen_client_http: Vec<SocketAddr>,
+    /// Where only metrics and health are served.
+    pub listen_metrics: Vec<SocketAddr>,
+    /// How connections are served.
+    pub net: net::Options,
+    /// Time between two heartbeats of a leader, which is one tick.
+    pub heartbeat: Duration,
+    /// Time without a leader's word before an election.
+    pub election: Duration,
+    /// Ask whether an election could be won before raising the term.
+    pub pre_vote: bool,
+    /// Whether a member that is its cluster's only voter begins to lead without waiting for an election.
+    pub elect_alone_at_once: bool,
+    /// Entries kept in the log for followers that lag.
+    pub catchup_entries: u64,
+    /// Bytes of the database: 0 for the default, negative for no bound.
+    pub quota_backend_bytes: i64,
+    /// Time between two commits of the database.
+    pub backend_interval: Duration,
+    /// Operations that make the database commit earlier.
+    pub backend_batch_operations: usize,
+    /// Largest request in bytes.
+    pub max_request_bytes: usize,
+    /// Most operations of a transaction.
+    pub max_txn_ops: usize,
+    /// Past revisions that one step of a compaction looks at.
+    pub compaction_batch: usize,
+    /// Time between two such steps.
+    pub compaction_pause: Duration,
+    /// Time between two progress notifications of a watcher.
+    pub watch_progress_interval: Duration,
+    /// Whether the rest of long leases is written to the log from time to time.
+    pub lease_checkpoint: bool,
+    /// Whether histograms of every call are kept.
+    pub extensive_metrics: bool,
+    /// The feature gates, for the metrics page.
+    pub features: Vec<Feature>,
+    /// Bytes of one segment of the log.
+    pub wal_segment_bytes: u64,
+}
+
+impl Default for NodeConfig {
+    /// A single member as etcd starts one without flags, on the loopback ports 2379 and 2380.
+    fn default() -> Self {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            name: "default".into(),
+            data_dir: "default.etcd".into(),
+            wal_dir: None,
+            initial_cluster: "default=http://localhost:2380".into(),
+            initial_cluster_token: "etcd-cluster".into(),
+            new_cluster: true,
+            advertise_peer_urls: vec!["http://localhost:2380".into()],
+            advertise_client_urls: vec!["http://localhost:2379".into()],
+            listen_client: vec![address(2379)],
+            listen_peer: vec![address(2380)],
+            listen_client_http: Vec::new(),
+            listen_metrics: Vec::new(),
+            net: net::Options::default(),
+            heartbeat: Duration::from_millis(100),
+            election: Duration::from_millis(1000),
+            pre_vote: true,
+            elect_alone_at_once: true,
+            catchup_entries: limits::SNAPSHOT_CATCHUP_ENTRIES,
+            quota_backend_bytes: 0,
+            backend_interval: Duration::from_millis(100),
+            backend_batch_operations: limits::BACKEND_BATCH_OPERATIONS,
+            max_request_bytes: limits::MAX_REQUEST_BYTES,
+            max_txn_ops: limits::MAX_TXN_OPS,
+            compaction_batch: 1000,
+            compaction_pause: Duration::from_millis(10),
+            watch_progress_interval: Duration::from_secs(600),
+            lease_checkpoint: false,
+            extensive_metrics: false,
+            features: Vec::new(),
+            wal_segment_bytes: wal::DEFAULT_SEGMENT_BYTES,
+        }
+    }
+}
+
+/// Runs a member until `shutdown`, or until it cannot or may not go on.
+///
+/// # Errors
+/// One sentence for the operator: why it did not start, or why it stopped.
+pub async fn run(
+    config: NodeConfig,
+    environment: Environment,
+    shutdown: Shutdown,
+) -> Result<Ended, LocalFault> {
+    let listeners = Listeners::bind(&config).await?;
+    let home = home(&config, &environment);
+    let data_dir = DataDir::open(&*environment.disk, &config.data_dir, config.wal_dir.as_deref())?;
+    let opened = open(&config, &home)?;
+    let ended = serve(config, environment, home, opened, listeners, shutdown).await;
+    drop(data_dir);
+    ended
+}
+
+fn home(config: &NodeConfig, environment: &Environment) -> Home {
+    Home {
+        database: DatabaseHome {
+            disk: environment.disk.clone(),
+            path: data_dir::database_path(&config.data_dir),
+            config: StorageConfig::default(),
+        },
+        wal_dir: data_dir::wal_path(&config.data_dir, config.wal_dir.as_deref()),
+        wal: WalConfig { segment_bytes: config.wal_segment_bytes, ..WalConfig::default() },
+    }
+}
+
+/// What the disk holds, or a new cluster.
+fn open(config: &NodeConfig, home: &Home) -> Result<Opened, LocalFault> {
+    if let Some(opened) = recovery::reopen(home)? {
+        return Ok(opened);
+    }
+    if !config.new_cluster {
+        return Err(LocalFault::new(
+            "--initial-cluster-state=existing: joining a running cluster is not supported by this version",
+        ));
+    }
+    let cluster = InitialCluster::parse(&config.initial_cluster, &config.initial_cluster_token)?;
+    cluster.check_advertised(&config.name, &config.advertise_peer_urls)?;
+    let member_id = cluster.local(&config.name)?.id;
+    recovery::bootstrap(home, &cluster, member_id)
+}
+
+async fn serve(
+    config: NodeConfig,
+    environment: Environment,
+    home: Home,
+    opened: Opened,
+    listeners: Listeners,
+    shutdown: Shutdown,
+) -> Result<Ended, LocalFault> {
+    let Opened { cluster_id, member_id, wal, storage, recovered } = opened;
+    let Environment { disk, clock, seed } = environment;
+    let member_config = member_config(&config, cluster_id, member_id, seed);
+    let mut member = Member::new(member_config, recovered, clock.now())?;
+    let (mailbox, mailbox_receiver) = mailbox(member.view());
+    let tasks = TaskGroup::new();
+
+    let (peer_events, peer_event_queue) = mpsc::channel(PEER_EVENTS);
+    let imports = Imports::new(disk, home.database.path.clone(), home.database.config);
+    let transport = Transport::new(
+        TransportConfig::new(cluster_id, member_id, seed),
+        peer_events.clone(),
+        Arc::new(imports),
+        clock.clone(),
+        tasks.spawner(),
+    );
+    let metrics = Arc::new(Metrics::new(
+        mailbox.clone(),
+        MetricsConfig {
+            server_version: rpc::ETCD_VERSION,
+            handling_clock: config.extensive_metrics.then(|| clock.clone()),
+            traffic: config.net.traffic.clone(),
+            peers: Arc::new(transport.clone()),
+            features: config.features.clone(),
+        },
+    ));
+    let peers = Peers::new(transport.clone(), member_id, storage.snapshot(), peer_events);
+
+    let (log, log_jobs) = mpsc::unbounded_channel();
+    let (database, database_jobs) = mpsc::unbounded_channel();
+    let (disk_done, disk_events) = mpsc::unbounded_channel();
+    let times: Arc<dyn DiskTimes> = metrics.clone();
+    let log_task =
+        rt::spawn(disk_tasks::log_task(wal, log_jobs, disk_done.clone(), clock.clone(), times.clone()));
+    let database_task = rt::spawn(disk_tasks::database_task(
+        storage,
+        home.database,
+        database_jobs,
+        disk_done,
+        clock.clone(),
+        times,
+    ));
+
+    let rpc = Rpc::new(
+        mailbox.clone(),
+        RpcConfig {
+            max_request_bytes: config.max_request_bytes,
+            max_txn_ops: config.max_txn_ops,
+            election_timeout: config.election,
+        },
+    );
+    let handlers = Handlers {
+        grpc: Instrumented::new(rpc, metrics.clone()),
+        client: http::client_handler(mailbox.clone(), metrics.clone(), Cors::any()),
+        metrics: http::metrics_handler(mailbox.clone(), metrics),
+        peer: http::peer_handler(mailbox),
+    };
+    let serving =
+        rt::spawn(listeners::serve(listeners, handlers, transport, config.net.clone(), shutdown.clone()));
+    tracing::info!(
+        member_id = %member_id,
+        cluster_id = %cluster_id,
+        name = config.name,
+        advertise_client_urls = ?config.advertise_client_urls,
+        "ready to serve client requests"
+    );
+    let wiring = Wiring {
+        mailbox: mailbox_receiver,
+        peer_events: peer_event_queue,
+        peers,
+        log,
+        database,
+        disk_events,
+        clock,
+        heartbeat: config.heartbeat,
+    };
+    // The loop outlives the connections, so that what they wait for is still answered.
+    let drained = async {
+        let _ = serving.await;
+    };
+    let ended = EventLoop::new(member, wiring).run(shutdown, drained).await;
+    tasks.stop();
+    // Both end when the loop has dropped its ends of their queues.
+    let _ = log_task.await;
+    let _ = database_task.await;
+    ended
+}
+
+fn member_config(
+    config: &NodeConfig,
+    cluster_id: crate::types::ClusterId,
+    member_id: crate::types::MemberId,
+    seed: u64,
+) -> MemberConfig {
+    let heartbeat_ms = config.heartbeat.as_millis().max(1) as u64;
+    let election_ms = config.election.as_millis() as u64;
+    MemberConfig {
+        cluster_id,
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.clone(),
+        driver: DriverConfig {
+            election_ticks: (election_ms / heartbeat_ms).max(2) as usize,
+            heartbeat_ticks: 1,
+            max_message_bytes: limits::MAX_APPEND_BYTES,
+            max_inflight: limits::MAX_INFLIGHT_APPENDS,
+            max_uncommitted_bytes: limits::MAX_UNCOMMITTED_BYTES,
+            log_memory_bytes: limits::LOG_MEMORY_BYTES as u64,
+            pre_vote: config.pre_vote,
+            ..DriverConfig::new(member_id, seed)
+        },
+        machine: StateMachineConfig {
+            store: StoreConfig::default(),
+            lessor: LessorConfig {
+                min_ttl_seconds: crate::lease::min_ttl(election_ms, heartbeat_ms),
+                checkpoint: config.lease_checkpoint,
+                revoke_retry: REVOKE_RETRY,
+                ..LessorConfig::default()
+            },
+            quota: Quota::new(config.quota_backend_bytes),
+        },
+        watch: HubConfig {
+            max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
+            stream_budget_bytes: limits::WATCH_STREAM_BYTES,
+            progress_interval: nanoseconds(config.watch_progress_interval),
+            batch: BatchLimits::default(),
+        },
+        election_timeout: nanoseconds(config.election),
+        elect_alone_at_once: config.elect_alone_at_once,
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        catchup_entries: config.catchup_entries,
+        backend_interval: nanoseconds(config.backend_interval),
+        backend_batch_operations: config.backend_batch_operations,
+        compaction_batch: config.compaction_batch,
+        compaction_pause: nanoseconds(config.compaction_pause),
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,174 @@
+//! The loop's way to the other members: the transport, and the snapshots that travel beside it.
+//!
+//! Raft only says that a follower needs a snapshot; the data is this member's database as its last
+//! commit left it, streamed in chunks. On the other side the data lands in a file aside, and raft hears
+//! of the snapshot when the file is complete.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::Disk;
+use crate::proto::detcdpb::{LeaseAnswer, LeaseCall};
+use crate::proto::etcdserverpb as pb;
+use crate::raft;
+use crate::rt::sync::mpsc;
+use crate::storage::{Export, Import, ImportError, Snapshot, StorageConfig};
+use crate::transport::{SnapshotSink, SnapshotSource, SnapshotStore, Transport};
+use crate::types::backend::BackendSnapshot;
+use crate::types::log::{PeerMessage, SnapshotPoint};
+use crate::types::{LocalFault, MemberId};
+
+pub use crate::transport::PeerEvent;
+
+/// The other members, as the event loop sees them.
+pub struct Peers {
+    transport: Transport,
+    own_id: MemberId,
+    database: Arc<Snapshot>,
+    /// The newest snapshot that arrived, until raft asks for its installation.
+    arrived: Option<(SnapshotPoint, PathBuf)>,
+    events: mpsc::Sender<PeerEvent>,
+}
+
+impl Peers {
+    /// The peers of `own_id`, whose database stands at `database`. Failures that the transport does not
+    /// see itself are reported to `events`.
+    pub fn new(
+        transport: Transport,
+        own_id: MemberId,
+        database: Arc<Snapshot>,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> Self {
+        Self { transport, own_id, database, arrived: None, events }
+    }
+
+    /// Sends messages; a snapshot message brings its data along.
+    pub fn send(&self, messages: Vec<PeerMessage>) {
+        if messages.iter().all(|message| message.snapshot.is_none()) {
+            if !messages.is_empty() {
+                self.transport.send(messages);
+            }
+            return;
+        }
+        let (snapshots, plain): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|message| message.snapshot.is_some());
+        self.transport.send(plain);
+        for message in snapshots {
+            let to = MemberId(message.to);
+            if let Err(reason) = self.send_snapshot(message) {
+                tracing::warn!(to = %to, %reason, "could not send a snapshot");
+                // A full queue loses this word; raft then asks about the peer again by itself.
+                let _ = self.events.try_send(PeerEvent::SnapshotSent { to, ok: false });
+            }
+        }
+    }
+
+    /// Streams the database as it is now, and says in the message what it is now.
+    fn send_snapshot(&self, message: PeerMessage) -> Result<(), String> {
+        let applied = self
+            .database
+            .applied()
+            .map_err(|fault| fault.to_string())?
+            .ok_or("the database holds nothing yet")?;
+        let point = SnapshotPoint {
+            index: applied.index,
+            term: applied.term,
+            voters: applied.voters,
+            learners: applied.learners,
+        };
+        let message = raft::with_snapshot_point(&message, &point).map_err(|error| format!("{error:?}"))?;
+        let source = Box::new(DatabaseSource(Export::new(self.database.clone())));
+        self.transport.send_snapshot(MemberId(message.to), message.bytes, point, source);
+        Ok(())
+    }
+
+    /// Passes on a question about a lease.
+    pub fn lease_call(&self, to: MemberId, call: LeaseCall) {
+        self.transport.lease_call(to, call);
+    }
+
+    /// Answers a question about a lease.
+    pub fn lease_answer(&self, to: MemberId, answer: LeaseAnswer) {
+        self.transport.lease_answer(to, answer);
+    }
+
+    /// The members of the cluster are now these.
+    pub fn set_members(&self, members: &[pb::Member]) {
+        let peers = members
+            .iter()
+            .filter(|member| member.id != self.own_id.0)
+            .map(|member| (MemberId(member.id), member.peer_ur_ls.clone()))
+            .collect();
+        self.transport.set_members(peers, BTreeSet::new());
+    }
+
+    /// The database is now this.
+    pub fn set_database(&mut self, database: Arc<Snapshot>) {
+        self.database = database;
+    }
+
+    /// Keeps the file of a snapshot that arrived. An older one that was not asked for is useless now: the
+    /// next import replaces its file.
+    pub fn remember_arrived(&mut self, point: SnapshotPoint, file: PathBuf) {
+        self.arrived = Some((point, file));
+    }
+
+    /// The file of the snapshot at this point, if it arrived.
+    pub fn take_arrived(&mut self, point: &SnapshotPoint) -> Option<PathBuf> {
+        self.arrived.take_if(|(arrived, _)| arrived.index == point.index).map(|(_, file)| file)
+    }
+}
+
+/// This member's database on its way to a peer.
+struct DatabaseSource(Export);
+
+impl SnapshotSource for DatabaseSource {
+    fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<Bytes>, LocalFault> {
+        self.0.next_chunk(max_bytes)
+    }
+}
+
+/// Where databases from peers land.
+pub struct Imports {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    config: StorageConfig,
+}
+
+impl Imports {
+    /// Imports beside the database at `path`.
+    pub fn new(disk: Arc<dyn Disk>, path: PathBuf, config: StorageConfig) -> Self {
+        Self { disk, path, config }
+    }
+}
+
+impl SnapshotStore for Imports {
+    fn begin(&self, _point: &SnapshotPoint) -> Result<Box<dyn SnapshotSink>, LocalFault> {
+        let import = Import::begin(&*self.disk, &self.path, self.config)?;
+        Ok(Box::new(DatabaseSink(import)))
+    }
+}
+
+/// A database on its way in.
+struct DatabaseSink(Import);
+
+impl SnapshotSink for DatabaseSink {
+    fn write(&mut self, chunk: Bytes) -> Result<(), LocalFault> {
+        self.0.write(&chunk).map_err(refused)
+    }
+
+    fn finish(self: Box<Self>) -> Result<PathBuf, LocalFault> {
+        let imported = self.0.finish().map_err(refused)?;
+        Ok(imported.path().to_path_buf())
+    }
+}
+
+fn refused(error: ImportError) -> LocalFault {
+    match error {
+        ImportError::Refused(reason) => LocalFault::new(reason),
+        ImportError::Local(fault) => fault,
+    }
+}
