@@ -41,6 +41,8 @@
 //! are those of a full house, not those at a given rate. Time-boxed rounds let the faster server write
 //! more, so it ends with the longer history. Everything is on one machine: no network, one disk.
 
+#![expect(clippy::disallowed_methods, reason = "this measures real time, files and processes")]
+
 #[path = "side_by_side/clients.rs"]
 mod clients;
 #[path = "side_by_side/cluster.rs"]
@@ -80,8 +82,13 @@ fn main() -> ExitCode {
         print!("{}", report::list());
         return ExitCode::SUCCESS;
     }
-    // One thread: the generator must leave the other cores to the servers, and it does more with the
-    // one, as no task ever wakes another thread.
+    if !options.bench {
+        // `cargo test --all-targets` runs benchmarks too, to see that they start.
+        eprintln!("side_by_side: only runs with --bench, as from `cargo bench`");
+        return ExitCode::SUCCESS;
+    }
+    // One thread: the generator must leave the other cores to the servers. On two cores it was measured
+    // to take 10 us of CPU for a get, and 18 us on two threads, which wake each other all the time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run_or_stop(&options)));
     match outcome {

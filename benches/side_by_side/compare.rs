@@ -16,6 +16,9 @@ use crate::scenario::{self, Load, Scenario};
 /// Longest warm-up, in seconds: connections, caches and the first growth of a file.
 const WARM_UP: f64 = 1.0;
 
+/// Time to start a cluster, to fill it and to connect its clients.
+const SET_UP_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// One of the two servers with its clients.
 struct Side<'a> {
     program: &'a Program,
@@ -37,9 +40,13 @@ pub async fn compare(
     let mut sides = Vec::new();
     for program in programs {
         let folder = dir.path().join(program.label);
-        let cluster = Cluster::start(program, members, folder, options.quota).await?;
-        let clients = scenario::prepare(scenario, &cluster).await.map_err(|failure| at(program, failure))?;
-        sides.push(Side { program, cluster, clients, rounds: Vec::new() });
+        let side = tokio::time::timeout(SET_UP_TIMEOUT, async {
+            let cluster = Cluster::start(program, members, folder, options.quota).await?;
+            let clients = scenario::prepare(scenario, &cluster).await?;
+            Ok(Side { program, cluster, clients, rounds: Vec::new() })
+        });
+        let side = side.await.unwrap_or_else(|_| Err("it hangs while it is set up".into()));
+        sides.push(side.map_err(|failure| at(program, failure))?);
     }
 
     let mut results = Vec::new();

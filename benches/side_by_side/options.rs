@@ -50,9 +50,9 @@ pub struct Options {
     #[arg(long)]
     pub list: bool,
 
-    /// What cargo passes to every benchmark
+    /// What `cargo bench` passes to every benchmark and `cargo test` does not
     #[arg(long, hide = true)]
-    bench: bool,
+    pub bench: bool,
 }
 
 impl Options {

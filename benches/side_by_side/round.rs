@@ -15,6 +15,9 @@ use crate::process::Usage;
 /// A server that leaves a request without an answer this long after the round's end has lost it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A server that is not filled after this time hangs.
+const FILL_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Rest of a client after an error, so that a broken server does not turn a round into a busy loop.
 const REST: Duration = Duration::from_millis(10);
 
@@ -73,13 +76,9 @@ pub async fn run(
     for client in clients {
         tasks.spawn(work(client, deadline, tally.clone()));
     }
-    let clients = match length {
-        None => tasks.join_all().await,
-        Some(length) => {
-            let all = tokio::time::timeout(length + DRAIN_TIMEOUT, tasks.join_all());
-            all.await.map_err(|_| "the server left requests without an answer")?
-        }
-    };
+    let limit = length.unwrap_or(FILL_TIMEOUT) + DRAIN_TIMEOUT;
+    let clients = tokio::time::timeout(limit, tasks.join_all());
+    let clients = clients.await.map_err(|_| "the server left requests without an answer")?;
 
     let elapsed = started.elapsed();
     let (server, generator) = (cluster.usage()?.since(server), Usage::of("self")?.since(generator));

@@ -165,7 +165,11 @@ fn the_outcome_does_not_depend_on_the_clock_or_on_where_commits_fall() {
     };
     let expected = run(1, 100);
     for reopen_every in 1..5 {
-        assert_eq!(run(Now::SECOND * 60, reopen_every), expected, "opened again every {reopen_every} entries");
+        assert_eq!(
+            run(Now::SECOND * 60, reopen_every),
+            expected,
+            "opened again every {reopen_every} entries"
+        );
     }
 }
 

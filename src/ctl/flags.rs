@@ -22,7 +22,7 @@ const DEFAULT_REQUEST_LIMIT: usize = 2 * 1024 * 1024;
 
 /// A flag with a text value.
 pub fn text(name: &'static str, default: &'static str, help: &'static str) -> Arg {
-    value(name, help).value_name("string").default_value(default)
+    value(name, help).value_name("string").default_value(default).hide_default_value(default.is_empty())
 }
 
 /// A flag with a number, 0 by default.
@@ -31,6 +31,7 @@ pub fn number(name: &'static str, help: &'static str) -> Arg {
         .value_name("int")
         .value_parser(ValueParser::from(|text: &str| parse_int_any_base(text)))
         .default_value("0")
+        .hide_default_value(true)
 }
 
 /// A flag that is on or off, off by default.

@@ -22,14 +22,22 @@ const FIRST_ANSWER: u64 = Now::SECOND;
 /// The command line of `lease`.
 pub fn command() -> Command {
     Command::new("lease").about("Grants, renews and revokes leases").arg(words()).subcommands([
-        Command::new("grant").about("Grants a lease for some seconds").arg(words()),
-        Command::new("revoke").about("Revokes a lease and deletes its keys").arg(words()),
+        Command::new("grant")
+            .about("Grants a lease for some seconds")
+            .override_usage("etcdctl lease grant <ttl>")
+            .arg(words()),
+        Command::new("revoke")
+            .about("Revokes a lease and deletes its keys")
+            .override_usage("etcdctl lease revoke <lease id>")
+            .arg(words()),
         Command::new("timetolive")
             .about("Shows how long a lease lives")
+            .override_usage("etcdctl lease timetolive [options] <lease id>")
             .args([switch("keys", "show the keys attached to it"), words()]),
         Command::new("list").about("Lists all leases").arg(words()),
         Command::new("keep-alive")
             .about("Renews a lease until it ends")
+            .override_usage("etcdctl lease keep-alive [options] <lease id>")
             .args([switch("once", "renew it once and exit"), words()]),
     ])
 }

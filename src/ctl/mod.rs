@@ -62,8 +62,7 @@ pub async fn run(arguments: Vec<OsString>) -> u8 {
             return 0;
         }
         Err(error) => {
-            eprintln!("Error: {}", usage::describe(&error));
-            eprintln!("Run 'etcdctl --help' for usage.");
+            eprintln!("Error: {}\n{}", usage::describe(&error), usage::hint(&error));
             return failure::Exit::Error as u8;
         }
     };

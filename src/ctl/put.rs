@@ -32,6 +32,7 @@ pub fn command() -> Command {
 pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let request = request(matches, &mut std::io::stdin())?;
     let session = Session::open(matches)?;
+    session.admit(&request)?;
     let call = |clients: super::session::Clients| async move { clients.kv().put(request).await };
     session.print(&Answer::Put(session.write(session.limit(), call).await?))
 }

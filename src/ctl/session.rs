@@ -9,10 +9,11 @@
 //! was carried out, nobody knows; the user decides.
 
 use std::future::Future;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use clap::ArgMatches;
+use prost::Message;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
@@ -115,6 +116,20 @@ impl Session {
         .await
     }
 
+    /// Refuses a request that is larger than the options allow. Requests that grow with the user's input
+    /// are asked about here, before the transport breaks them off without a good word.
+    ///
+    /// # Errors
+    /// That is the refusal.
+    pub fn admit(&self, request: &impl Message) -> Result<(), Failure> {
+        let (size, limit) = (request.encoded_len(), self.settings.request_limit);
+        if size > limit {
+            let text = format!("trying to send message larger than max ({size} vs. {limit})");
+            return Err(Status::resource_exhausted(text).into());
+        }
+        Ok(())
+    }
+
     /// Waits until an endpoint takes connections. The channel cannot tell a request that was never sent
     /// from one that was lost; after this it is hardly ever the former.
     async fn reachable(&self) {
@@ -155,7 +170,11 @@ impl Session {
 /// When it is closed.
 pub fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::new(Exit::Io, error.to_string()))
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        // Whoever reads has seen enough: that needs no words.
+        ErrorKind::BrokenPipe => Failure::new(Exit::Io, ""),
+        _ => Failure::new(Exit::Io, error.to_string()),
+    })
 }
 
 async fn within<T>(

@@ -39,7 +39,7 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
         success: input.operations("success requests (get, put, del):").await?,
         failure: input.operations("failure requests (get, put, del):").await?,
     };
-    drop(input);
+    session.admit(&request)?;
     let call = |clients: Clients| async move { clients.kv().txn(request).await };
     session.print(&Answer::Txn(session.write(None, call).await?))
 }

@@ -33,8 +33,31 @@ pub fn describe(error: &clap::Error) -> String {
     }
 }
 
+/// What to print below the error: how the command is used, or where to look.
+pub fn hint(error: &clap::Error) -> String {
+    match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) if error.kind() != ErrorKind::InvalidSubcommand => {
+            usage.to_string()
+        }
+        _ => "Run 'etcdctl --help' for usage.".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    fn error_of(line: &str) -> clap::Error {
+        let line = std::iter::once("etcdctl").chain(line.split(' '));
+        crate::ctl::command().try_get_matches_from(line).unwrap_err()
+    }
+
+    #[test]
+    fn hints_follow_errors() {
+        assert_eq!(hint(&error_of("nosuch")), "Run 'etcdctl --help' for usage.");
+        assert_eq!(hint(&error_of("get --nosuch")), "Usage: etcdctl get [options] <key> [range_end]");
+    }
+
     #[test]
     fn errors_are_told_as_etcdctl_does() {
         for (line, expected) in [
@@ -58,9 +81,7 @@ mod tests {
                 "invalid argument \"maybe\" for \"--prefix\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax",
             ),
         ] {
-            let line = std::iter::once("etcdctl").chain(line.split(' '));
-            let error = crate::ctl::command().try_get_matches_from(line).unwrap_err();
-            assert_eq!(super::describe(&error), expected);
+            assert_eq!(describe(&error_of(line)), expected);
         }
     }
 }

@@ -85,7 +85,8 @@ impl Member {
     }
 
     pub(super) fn raise_nospace(&mut self, now: Now) {
-        if self.machine.alarms().nospace() || !self.upkeep.may_raise_alarm(now) {
+        let raised = self.machine.alarms().nospace();
+        if raised || self.role.leader.is_none() || !self.upkeep.may_raise_alarm(now) {
             return;
         }
         let alarm = pb::AlarmRequest {

@@ -53,7 +53,8 @@ pub enum Input {
     Persisted(u64),
     /// The oldest [`Output::Commit`] is in the database.
     BackendCommitted(Committed),
-    /// The database received from the leader is in place, as asked by [`Output::Install`].
+    /// The database received from the leader is in place, as asked by [`Output::Install`]. Comes after
+    /// the answer to an earlier [`Output::Commit`].
     Installed(Committed),
     /// A client's watch stream has news.
     Watch {
@@ -166,7 +167,7 @@ pub enum Output {
     /// Commit to the database, in order; then [`Input::BackendCommitted`]. One is outstanding at a time.
     Commit(BackendBatch),
     /// Put the received database at this point in place of the own one, before any later
-    /// [`Output::Persist`]; then [`Input::Installed`].
+    /// [`Output::Persist`]; then [`Input::Installed`]. One is outstanding at a time.
     Install(SnapshotPoint),
     /// The database holds everything up to `standing`, and nobody needs the log up to `through`.
     ReleaseLog {

@@ -29,6 +29,7 @@ mod admission;
 mod backend;
 mod committed;
 mod compaction;
+mod forwarded;
 mod leases;
 mod message;
 mod proposals;
@@ -57,6 +58,7 @@ pub use view::{MemberStatistics, MemberStatus, MemberView};
 
 use backend::Backend;
 use compaction::Compaction;
+use forwarded::Forwarded;
 use leases::LeaseCalls;
 use message::ReplyTo;
 use proposals::Proposals;
@@ -113,6 +115,7 @@ pub struct Member {
     machine: StateMachine,
     hub: Hub,
     proposals: Proposals,
+    forwarded: Forwarded,
     reads: Reads,
     lease_calls: LeaseCalls,
     backend: Backend,
@@ -164,6 +167,7 @@ impl Member {
             driver,
             hub,
             proposals: Proposals::new(id, now, config.request_timeout()),
+            forwarded: Forwarded::default(),
             reads: Reads::new(id, now, config.request_timeout()),
             lease_calls: LeaseCalls::new(id, now, config.request_timeout()),
             backend: Backend::new(recovered.backend, now),
@@ -265,10 +269,13 @@ impl Member {
     }
 
     fn on_peer_message(&mut self, message: &Bytes) -> Result<(), LocalFault> {
-        // One database at a time takes the place of the own one. The leader offers another one later.
-        let is_snapshot =
-            |message| raft::peek(message).is_some_and(|head| head.kind == MessageKind::MsgSnapshot);
-        if self.installing.is_some() && is_snapshot(message) {
+        let taken = match raft::peek(message).map(|head| head.kind) {
+            Some(MessageKind::MsgPropose) => self.forwarded.is_new(message),
+            // One database at a time takes the place of the own one. The leader offers another one later.
+            Some(MessageKind::MsgSnapshot) => self.installing.is_none(),
+            _ => true,
+        };
+        if !taken {
             return Ok(());
         }
         match self.driver.step(message) {

@@ -42,8 +42,8 @@ pub struct MemberStatus {
     pub is_leader: bool,
     /// Whether it is a learner.
     pub is_learner: bool,
-    /// Whether every linearizable read may be served from the newest view at once: the member is its
-    /// cluster's only voter, so nobody can have acknowledged anything that it has not applied.
+    /// Whether every linearizable read may be served from this view at once: the member is alone in its
+    /// cluster and leads, so nobody can have acknowledged anything before it was published here.
     pub reads_need_no_round: bool,
     /// Highest index known to be committed.
     pub commit: u64,

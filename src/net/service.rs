@@ -10,8 +10,7 @@ use hyper::body::Incoming;
 use tonic::body::Body;
 use tower_service::Service;
 
-/// Answers requests. Any tower service of this shape is one: generated gRPC services are, and so are
-/// tonic's `Routes`.
+/// Answers requests. Any tower service of this shape is one: generated gRPC services are.
 ///
 /// It is cloned for each request, so a clone must be cheap, and it must always be ready: its `poll_ready`
 /// is not asked.

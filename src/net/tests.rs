@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use tonic::body::Body;
 use tonic::{Code, Request, Response, Status, Streaming};
+use tower_service::Service;
 
 use super::inline::{Driver, InlineExecutor, Until};
 use super::io::Io;
@@ -94,8 +95,15 @@ async fn hello(request: HttpRequest<Incoming>) -> Result<HttpResponse<Body>, Inf
 }
 
 fn services(service: TestService) -> Services<impl Handler + Sync, impl Handler + Sync> {
-    let grpc = tonic::service::Routes::new(HealthServer::new(service.clone()))
-        .add_service(WatchServer::new(service));
+    let health = HealthServer::new(service.clone());
+    let watch = WatchServer::new(service);
+    let grpc = HandlerFn(move |request: HttpRequest<Incoming>| {
+        if request.uri().path().starts_with("/etcdserverpb.Watch/") {
+            watch.clone().call(request)
+        } else {
+            health.clone().call(request)
+        }
+    });
     Services { grpc, http: HandlerFn(hello) }
 }
 

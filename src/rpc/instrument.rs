@@ -3,7 +3,7 @@
 //! ```text
 //!   request --> Call::begin --+-- Range --> Rpc::serve_range --+--> status in the headers: counted here
 //!   (found by path)           |                                |
-//!                             '-- others --> tonic's routes ---'--> CountedAnswer: counted at the trailers
+//!                             '-- others --> its service ------'--> CountedAnswer: counted at the trailers
 //! ```
 //!
 //! Invariants:
@@ -23,10 +23,10 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower_service::Service;
 
+use super::services::{self, AllServices};
 use super::{RANGE_PATH, Rpc};
 use crate::metrics::{Call, CallKind, Metrics, Requests, methods};
 
@@ -47,15 +47,15 @@ pub struct Instrumented {
 
 struct Entry {
     rpc: Rpc,
-    routes: Routes,
+    services: AllServices,
     metrics: Arc<Metrics>,
 }
 
 impl Instrumented {
     /// Serves the services of `rpc`, counted in `metrics`.
     pub fn new(rpc: Rpc, metrics: Arc<Metrics>) -> Self {
-        let routes = rpc.routes().prepare();
-        Self { entry: Arc::new(Entry { rpc, routes, metrics }) }
+        let services = AllServices::new(&rpc);
+        Self { entry: Arc::new(Entry { rpc, services, metrics }) }
     }
 }
 
@@ -79,12 +79,11 @@ impl Service<Request<Incoming>> for Instrumented {
             let answer = async move { entry.rpc.serve_range(request).await };
             return Answering { answer: Answer::Range(Box::pin(answer)), call: Some(call) };
         }
-        let mut routes = self.entry.routes.clone();
         let answer = match call.kind() {
-            CallKind::Unary | CallKind::ServerStream => routes.call(request),
+            CallKind::Unary | CallKind::ServerStream => self.entry.services.call(request),
             CallKind::BidiStream => {
                 let requests = call.requests();
-                routes.call(request.map(|body| CountedRequests {
+                self.entry.services.call(request.map(|body| CountedRequests {
                     body,
                     messages: Messages::default(),
                     requests,
@@ -129,7 +128,7 @@ pub struct Answering {
 }
 
 enum Answer {
-    Routed(<Routes as Service<Request<Incoming>>>::Future),
+    Routed(services::Answer),
     Range(BoxFuture<'static, Response<Body>>),
     Refused(future::Ready<Response<Body>>),
 }
@@ -145,7 +144,7 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = match &mut self.answer {
-            Answer::Routed(answer) => ready!(Pin::new(answer).poll(cx))?,
+            Answer::Routed(answer) => ready!(answer.as_mut().poll(cx))?,
             Answer::Range(answer) => ready!(answer.as_mut().poll(cx)),
             Answer::Refused(answer) => ready!(Pin::new(answer).poll(cx)),
         };

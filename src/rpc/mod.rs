@@ -18,28 +18,17 @@ mod kv;
 mod lease;
 mod maintenance;
 mod range_body;
+mod services;
 mod status;
 mod unbuilt;
 mod watch;
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use tonic::service::Routes;
 
 use crate::limits;
 use crate::mailbox::Mailbox;
 use crate::member::MemberView;
 use crate::proto::etcdserverpb as pb;
-use crate::proto::etcdserverpb::auth_server::AuthServer;
-use crate::proto::etcdserverpb::cluster_server::ClusterServer;
-use crate::proto::etcdserverpb::kv_server::KvServer;
-use crate::proto::etcdserverpb::lease_server::LeaseServer;
-use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
-use crate::proto::etcdserverpb::watch_server::WatchServer;
-use crate::proto::health::health_server::HealthServer;
-use crate::proto::v3electionpb::election_server::ElectionServer;
-use crate::proto::v3lockpb::lock_server::LockServer;
 
 pub use instrument::Instrumented;
 pub use kv::RANGE_PATH;
@@ -79,28 +68,6 @@ impl Rpc {
             max_txn_ops: config.max_txn_ops,
             election_timeout: config.election_timeout,
         }
-    }
-
-    /// Every service of the surface, registered under its full name.
-    pub fn routes(&self) -> Routes {
-        let receive = self.receive_limit();
-        let shared = Arc::new(self.clone());
-        macro_rules! service {
-            ($server:ident) => {
-                $server::from_arc(shared.clone())
-                    .max_decoding_message_size(receive)
-                    .max_encoding_message_size(usize::MAX)
-            };
-        }
-        Routes::new(service!(KvServer))
-            .add_service(service!(WatchServer))
-            .add_service(service!(LeaseServer))
-            .add_service(service!(ClusterServer))
-            .add_service(service!(MaintenanceServer))
-            .add_service(service!(AuthServer))
-            .add_service(service!(LockServer))
-            .add_service(service!(ElectionServer))
-            .add_service(service!(HealthServer))
     }
 
     /// Largest message that is read, in bytes (etcd: the largest request and 512 KiB).

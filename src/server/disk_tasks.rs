@@ -17,9 +17,9 @@ use crate::disk::Disk;
 use crate::member::{Committed, Persist};
 use crate::rt::{self, Clock};
 use crate::storage::{Snapshot, Storage, StorageConfig};
-use crate::types::LocalFault;
 use crate::types::backend::BackendBatch;
 use crate::types::log::SnapshotPoint;
+use crate::types::{LocalFault, Now};
 use crate::wal::{FlushStats, Wal, WalBatch};
 
 /// What the log task is asked.
@@ -75,8 +75,12 @@ pub struct DatabaseHome {
     pub config: StorageConfig,
 }
 
-/// Runs the log task until the job queue closes or the disk fails. While nothing waits, it prepares the
-/// next segment, so that none has to be made while somebody does.
+/// Time between two steps of preparing a segment: each step writes a mebibyte, which must not stand in
+/// the way of requests, and must be done before the current segment is full.
+const PREPARE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Runs the log task until the job queue closes or the disk fails. On the side it prepares the next
+/// segments, so that none has to be made while somebody waits.
 pub async fn log_task(
     mut wal: Wal,
     mut jobs: mpsc::UnboundedReceiver<LogJob>,
@@ -85,24 +89,36 @@ pub async fn log_task(
     times: Arc<dyn DiskTimes>,
 ) {
     let mut preparing = true;
+    let mut prepared = clock.now();
     loop {
         let mut gathered = Vec::new();
-        if !preparing {
-            let Some(first) = jobs.recv().await else { break };
-            gathered.push(first);
+        let pause = PREPARE_PAUSE.saturating_sub(elapsed(&*clock, prepared));
+        rt::select! {
+            job = jobs.recv() => match job {
+                Some(first) => gathered.push(first),
+                None => break,
+            },
+            () = rt::sleep(pause), if preparing => {}
         }
         while let Ok(job) = jobs.try_recv() {
             gathered.push(job);
         }
-        let step = LogStep { wal, gathered, clock: clock.clone() };
-        let done = rt::blocking(move || step.run()).await;
-        let Ok(done) = done.map_err(|fault| events.send(DiskEvent::Failed(fault))) else { return };
-        wal = done.wal;
-        preparing = done.more_to_prepare;
-        if done.persisted.is_empty() {
-            if jobs.is_closed() && jobs.is_empty() {
-                break;
+        let prepare = preparing && elapsed(&*clock, prepared) >= PREPARE_PAUSE;
+        let turn = LogTurn { wal, gathered, prepare, clock: clock.clone() };
+        let done = match rt::blocking(move || turn.run()).await {
+            Ok(done) => done,
+            Err(fault) => {
+                // The loop may be gone already; then nobody needs to hear of it.
+                let _ = events.send(DiskEvent::Failed(fault));
+                return;
             }
+        };
+        wal = done.wal;
+        preparing = done.more_to_prepare.unwrap_or(preparing || done.rolled);
+        if prepare {
+            prepared = clock.now();
+        }
+        if done.persisted.is_empty() {
             continue;
         }
         times.log_synced(done.bytes, done.took);
@@ -116,40 +132,51 @@ pub async fn log_task(
     }
 }
 
+fn elapsed(clock: &dyn Clock, since: Now) -> Duration {
+    Duration::from_nanos(clock.now().since(since))
+}
+
 /// One turn of the log task, off the network's thread.
-struct LogStep {
+struct LogTurn {
     wal: Wal,
     gathered: Vec<LogJob>,
+    prepare: bool,
     clock: Arc<dyn Clock>,
 }
 
 /// What a turn of the log task did.
-struct LogStepDone {
+struct LogTurnDone {
     wal: Wal,
     persisted: Vec<Persist>,
     bytes: u64,
     took: Duration,
-    more_to_prepare: bool,
+    rolled: bool,
+    /// Whether there is more to prepare; none when nothing was prepared.
+    more_to_prepare: Option<bool>,
 }
 
-impl LogStep {
-    fn run(mut self) -> Result<LogStepDone, LocalFault> {
-        if self.gathered.is_empty() {
-            let more_to_prepare = self.wal.prepare()?;
-            let persisted = Vec::new();
-            return Ok(LogStepDone {
-                wal: self.wal,
-                persisted,
-                bytes: 0,
-                took: Duration::ZERO,
-                more_to_prepare,
-            });
+impl LogTurn {
+    fn run(mut self) -> Result<LogTurnDone, LocalFault> {
+        let mut done = LogTurnDone {
+            persisted: Vec::new(),
+            bytes: 0,
+            took: Duration::ZERO,
+            rolled: false,
+            more_to_prepare: None,
+            wal: self.wal,
+        };
+        if !self.gathered.is_empty() {
+            let started = self.clock.now();
+            let (persisted, stats) = write_log(&mut done.wal, std::mem::take(&mut self.gathered))?;
+            done.took = elapsed(&*self.clock, started);
+            done.persisted = persisted;
+            done.bytes = stats.bytes;
+            done.rolled = stats.rolled;
         }
-        let started = self.clock.now();
-        let (persisted, stats) = write_log(&mut self.wal, self.gathered)?;
-        let took = Duration::from_nanos(self.clock.now().since(started));
-        let (bytes, more_to_prepare) = (stats.bytes, stats.rolled);
-        Ok(LogStepDone { wal: self.wal, persisted, bytes, took, more_to_prepare })
+        if self.prepare {
+            done.more_to_prepare = Some(done.wal.prepare()?);
+        }
+        Ok(done)
     }
 }
 

@@ -250,6 +250,10 @@ impl EventLoop {
             self.perform(output)?;
         }
         self.outputs = outputs;
+        // Raft sends nothing more to a peer until it knows how its snapshot fared.
+        for to in self.wiring.peers.take_failed_snapshots() {
+            self.step(Input::SnapshotSent { to, ok: false })?;
+        }
         Ok(())
     }
 

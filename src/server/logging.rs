@@ -108,6 +108,7 @@ fn open(output: &LogOutput) -> Result<Box<dyn Write + Send>, LocalFault> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the log of the process is no part of a member's disk")]
 fn open_file(path: &Path) -> Result<fs::File, LocalFault> {
     let options = fs::OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path);
     options.map_err(|error| LocalFault::new(format!("log file {}: {error}", path.display())))
@@ -153,7 +154,9 @@ where
         event.record(&mut fields);
         let metadata = event.metadata();
         let (level, caller) = (level_name(*metadata.level()), caller(metadata));
-        let time = humantime::format_rfc3339_micros(SystemTime::now());
+        #[expect(clippy::disallowed_methods, reason = "lines carry the machine's time, not a member's")]
+        let now = SystemTime::now();
+        let time = humantime::format_rfc3339_micros(now);
         match self.format {
             LogFormat::Json => {
                 write!(line, "{{\"level\":\"{level}\",\"ts\":\"{time}\",\"caller\":{}", json(&caller))?;
@@ -348,6 +351,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test of real files")]
     fn a_log_file_is_appended_to_or_named_in_the_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("etcd.log");

@@ -17,7 +17,7 @@ use super::data_dir::{self, DataDir};
 use super::disk_tasks::{self, DatabaseHome, DiskTimes};
 use super::event_loop::{Ended, EventLoop, Wiring};
 use super::listeners::{self, Handlers, Listeners};
-use super::peers::{Imports, Peers};
+use super::peers::{self, Imports, Peers};
 use super::recovery::{self, Home, Opened};
 use crate::apply::StateMachineConfig;
 use crate::disk::Disk;
@@ -37,7 +37,7 @@ use crate::rt::sync::mpsc;
 use crate::rt::{self, Clock, Shutdown, TaskGroup};
 use crate::storage::StorageConfig;
 use crate::transport::{Transport, TransportConfig};
-use crate::types::{LocalFault, Now};
+use crate::types::{ClusterId, LocalFault, MemberId, Now};
 use crate::wal::{self, WalConfig};
 use crate::watch::{BatchLimits, HubConfig};
 
@@ -174,6 +174,7 @@ pub async fn run(
     let listeners = Listeners::bind(&config).await?;
     let home = home(&config, &environment);
     let data_dir = DataDir::open(&*environment.disk, &config.data_dir, config.wal_dir.as_deref())?;
+    peers::remove_old_imports(&*environment.disk, &home.database.path)?;
     let opened = open(&config, &home)?;
     let ended = serve(config, environment, home, opened, listeners, shutdown).await;
     drop(data_dir);
@@ -224,10 +225,10 @@ async fn serve(
     let tasks = TaskGroup::new();
 
     let (peer_events, peer_event_queue) = mpsc::channel(PEER_EVENTS);
-    let imports = Imports::new(disk, home.database.path.clone(), home.database.config);
+    let imports = Imports::new(disk.clone(), home.database.path.clone(), home.database.config);
     let transport = Transport::new(
-        TransportConfig::new(cluster_id, member_id, seed),
-        peer_events.clone(),
+        transport_config(&config, cluster_id, member_id, seed),
+        peer_events,
         Arc::new(imports),
         clock.clone(),
         tasks.spawner(),
@@ -242,7 +243,7 @@ async fn serve(
             features: config.features.clone(),
         },
     ));
-    let peers = Peers::new(transport.clone(), member_id, storage.snapshot(), peer_events);
+    let peers = Peers::new(transport.clone(), member_id, storage.snapshot(), disk);
 
     let (log, log_jobs) = mpsc::unbounded_channel();
     let (database, database_jobs) = mpsc::unbounded_channel();
@@ -304,12 +305,23 @@ async fn serve(
     ended
 }
 
-fn member_config(
+fn transport_config(
     config: &NodeConfig,
-    cluster_id: crate::types::ClusterId,
-    member_id: crate::types::MemberId,
+    cluster_id: ClusterId,
+    member_id: MemberId,
     seed: u64,
-) -> MemberConfig {
+) -> TransportConfig {
+    let defaults = TransportConfig::new(cluster_id, member_id, seed);
+    TransportConfig {
+        // A frame holds a batch of messages, and one entry may be as large as a request.
+        max_frame_bytes: defaults.max_frame_bytes.max(2 * config.max_request_bytes),
+        most_pause: defaults.most_pause.min(config.election / 2),
+        silence_timeout: defaults.silence_timeout.max(3 * config.election),
+        ..defaults
+    }
+}
+
+fn member_config(config: &NodeConfig, cluster_id: ClusterId, member_id: MemberId, seed: u64) -> MemberConfig {
     let heartbeat_ms = config.heartbeat.as_millis().max(1) as u64;
     let election_ms = config.election.as_millis() as u64;
     MemberConfig {

@@ -5,7 +5,7 @@
 //! of the snapshot when the file is complete.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,8 +14,7 @@ use crate::disk::Disk;
 use crate::proto::detcdpb::{LeaseAnswer, LeaseCall};
 use crate::proto::etcdserverpb as pb;
 use crate::raft;
-use crate::rt::sync::mpsc;
-use crate::storage::{Export, Import, ImportError, Snapshot, StorageConfig};
+use crate::storage::{Export, Import, ImportError, Snapshot, StorageConfig, import_path};
 use crate::transport::{SnapshotSink, SnapshotSource, SnapshotStore, Transport};
 use crate::types::backend::BackendSnapshot;
 use crate::types::log::{PeerMessage, SnapshotPoint};
@@ -30,23 +29,18 @@ pub struct Peers {
     database: Arc<Snapshot>,
     /// The newest snapshot that arrived, until raft asks for its installation.
     arrived: Option<(SnapshotPoint, PathBuf)>,
-    events: mpsc::Sender<PeerEvent>,
+    disk: Arc<dyn Disk>,
+    failed_snapshots: Vec<MemberId>,
 }
 
 impl Peers {
-    /// The peers of `own_id`, whose database stands at `database`. Failures that the transport does not
-    /// see itself are reported to `events`.
-    pub fn new(
-        transport: Transport,
-        own_id: MemberId,
-        database: Arc<Snapshot>,
-        events: mpsc::Sender<PeerEvent>,
-    ) -> Self {
-        Self { transport, own_id, database, arrived: None, events }
+    /// The peers of `own_id`, whose database on `disk` stands at `database`.
+    pub fn new(transport: Transport, own_id: MemberId, database: Arc<Snapshot>, disk: Arc<dyn Disk>) -> Self {
+        Self { transport, own_id, database, arrived: None, disk, failed_snapshots: Vec::new() }
     }
 
     /// Sends messages; a snapshot message brings its data along.
-    pub fn send(&self, messages: Vec<PeerMessage>) {
+    pub fn send(&mut self, messages: Vec<PeerMessage>) {
         if messages.iter().all(|message| message.snapshot.is_none()) {
             if !messages.is_empty() {
                 self.transport.send(messages);
@@ -60,8 +54,7 @@ impl Peers {
             let to = MemberId(message.to);
             if let Err(reason) = self.send_snapshot(message) {
                 tracing::warn!(to = %to, %reason, "could not send a snapshot");
-                // A full queue loses this word; raft then asks about the peer again by itself.
-                let _ = self.events.try_send(PeerEvent::SnapshotSent { to, ok: false });
+                self.failed_snapshots.push(to);
             }
         }
     }
@@ -110,10 +103,17 @@ impl Peers {
         self.database = database;
     }
 
-    /// Keeps the file of a snapshot that arrived. An older one that was not asked for is useless now: the
-    /// next import replaces its file.
+    /// Keeps the file of a snapshot that arrived. An older one that raft did not ask for is useless now.
     pub fn remember_arrived(&mut self, point: SnapshotPoint, file: PathBuf) {
-        self.arrived = Some((point, file));
+        if let Some((_, useless)) = self.arrived.replace((point, file)) {
+            // It costs only space, and the next start removes it.
+            let _ = self.disk.remove(&useless);
+        }
+    }
+
+    /// Peers whose snapshot could not even be begun since the last call.
+    pub fn take_failed_snapshots(&mut self) -> Vec<MemberId> {
+        std::mem::take(&mut self.failed_snapshots)
     }
 
     /// The file of the snapshot at this point, if it arrived.
@@ -131,6 +131,20 @@ impl SnapshotSource for DatabaseSource {
     }
 }
 
+/// Removes what imports left behind that an earlier run did not finish or install.
+///
+/// # Errors
+/// When the disk fails.
+pub fn remove_old_imports(disk: &dyn Disk, database: &Path) -> Result<(), LocalFault> {
+    let failed = |error| LocalFault::new(format!("cannot remove old imports: {error}"));
+    let (Some(folder), prefix) = (database.parent(), import_path(database)) else { return Ok(()) };
+    let Some(prefix) = prefix.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
+    for name in disk.list(folder).map_err(failed)?.iter().filter(|name| name.starts_with(prefix)) {
+        disk.remove(&folder.join(name)).map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Where databases from peers land.
 pub struct Imports {
     disk: Arc<dyn Disk>,
@@ -146,8 +160,11 @@ impl Imports {
 }
 
 impl SnapshotStore for Imports {
-    fn begin(&self, _point: &SnapshotPoint) -> Result<Box<dyn SnapshotSink>, LocalFault> {
-        let import = Import::begin(&*self.disk, &self.path, self.config)?;
+    fn begin(&self, point: &SnapshotPoint) -> Result<Box<dyn SnapshotSink>, LocalFault> {
+        // A name of its own, so that it never meets one that is being installed.
+        let mut name = import_path(&self.path).into_os_string();
+        name.push(format!("-{}-{}", point.term, point.index));
+        let import = Import::begin(&*self.disk, Path::new(&name), self.config)?;
         Ok(Box::new(DatabaseSink(import)))
     }
 }

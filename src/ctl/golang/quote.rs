@@ -40,9 +40,9 @@ fn push(text: &mut String, part: std::fmt::Arguments<'_>) {
     text.write_fmt(part).expect("a String takes everything");
 }
 
-/// Whether Go prints the character as it is. Rust's `escape_debug` leaves exactly those characters
-/// unescaped that Go calls printable, except that it also escapes combining marks at the start of a
-/// string; hence the letter in front.
+/// Whether Go prints the character as it is. Rust's `escape_debug` follows the same categories of
+/// characters, in the compiler's release of Unicode, but escapes combining marks at the start of a string
+/// too; hence the letter in front.
 fn is_printable(character: char) -> bool {
     let mut text = String::from("a");
     text.push(character);
@@ -84,8 +84,8 @@ fn unescape<'a>(text: &'a str, bytes: &mut Vec<u8>) -> Option<&'a str> {
         b't' => b'\t',
         b'v' => 11,
         b'\\' | b'"' => kind,
-        b'x' => return number(&text[1..], 2, 16, |code| Some(bytes.push(u8::try_from(code).ok()?))),
-        b'0'..=b'7' => return number(text, 3, 8, |code| Some(bytes.push(u8::try_from(code).ok()?))),
+        b'x' => return number(&text[1..], 2, 16, |code| push_byte(bytes, code)),
+        b'0'..=b'7' => return number(text, 3, 8, |code| push_byte(bytes, code)),
         b'u' | b'U' => {
             let digits = if kind == b'u' { 4 } else { 8 };
             return number(&text[1..], digits, 16, |code| {
@@ -98,6 +98,11 @@ fn unescape<'a>(text: &'a str, bytes: &mut Vec<u8>) -> Option<&'a str> {
     };
     bytes.push(simple);
     Some(&text[1..])
+}
+
+fn push_byte(bytes: &mut Vec<u8>, code: u32) -> Option<()> {
+    bytes.push(u8::try_from(code).ok()?);
+    Some(())
 }
 
 /// Reads exactly `digits` digits, hands their value to `take`, gives the rest.

@@ -4,9 +4,12 @@
 //! out of messages (but not of the client's own structs), enums are numbers. The types here mirror those
 //! structs: their fields stand in the order in which they are printed.
 
+mod zero;
+
 use serde::Serialize;
 use serde_json::Value;
 
+use self::zero::is_zero;
 use super::{Answer, RenderError};
 use crate::ctl::golang::base64;
 use crate::proto::etcdserverpb::{self as pb, response_op::Response};
@@ -96,40 +99,6 @@ fn line(value: &impl Serialize) -> Result<String, RenderError> {
     }
     text.push('\n');
     Ok(text)
-}
-
-/// Whether Go's `omitempty` leaves a value out.
-trait Zero {
-    fn is_zero(&self) -> bool;
-}
-
-/// What serde calls for [`Zero`].
-fn is_zero<T: Zero>(value: &T) -> bool {
-    value.is_zero()
-}
-
-macro_rules! zero {
-    ($([$($generic:tt)*] $type:ty: |$value:ident| $zero:expr;)*) => {$(
-        impl<$($generic)*> Zero for $type {
-            fn is_zero(&self) -> bool {
-                let $value = self;
-                $zero
-            }
-        }
-    )*};
-}
-
-zero! {
-    [] bool: |value| !value;
-    [] i32: |value| *value == 0;
-    [] u32: |value| *value == 0;
-    [] i64: |value| *value == 0;
-    [] u64: |value| *value == 0;
-    [] String: |value| value.is_empty();
-    [] &str: |value| value.is_empty();
-    [T] &[T]: |value| value.is_empty();
-    [T] Vec<T>: |value| value.is_empty();
-    [T] Option<T>: |value| value.is_none();
 }
 
 /// Defines structs whose fields are all left out when they are zero, false or empty, as in messages.

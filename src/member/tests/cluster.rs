@@ -8,8 +8,10 @@
 //! - a read index answer comes with a view that holds all that was acknowledged before it was asked for;
 //! - one commit of the database is outstanding at a time.
 
+mod outputs;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash};
+use std::hash::DefaultHasher;
 
 use super::super::*;
 use crate::apply;
@@ -79,8 +81,14 @@ enum Wire {
 #[derive(Clone)]
 pub struct Packet {
     from: usize,
-    to: usize,
+    pub to: usize,
     wire: Wire,
+}
+
+impl Packet {
+    pub fn is_lease_answer(&self) -> bool {
+        matches!(self.wire, Wire::Answer(_))
+    }
 }
 
 struct Asked {
@@ -97,6 +105,8 @@ pub struct Cluster {
     pub replies: BTreeMap<Ticket, Result<Reply, RequestError>>,
     /// The newest revision that any client was told of.
     pub acknowledged: i64,
+    /// Snapshots that members began to install.
+    pub snapshots: usize,
     states: BTreeMap<u64, (i64, u32)>,
     pub trace: DefaultHasher,
     initial: InitialCluster,
@@ -119,6 +129,7 @@ impl Cluster {
             tickets: BTreeMap::new(),
             replies: BTreeMap::new(),
             acknowledged: 1,
+            snapshots: 0,
             states: BTreeMap::new(),
             trace: DefaultHasher::new(),
             initial,
@@ -186,6 +197,7 @@ impl Cluster {
                 batch: BatchLimits::default(),
             },
             election_timeout: Now::SECOND,
+            elect_alone_at_once: false,
             max_request_bytes: 10_000,
             max_txn_ops: 128,
             catchup_entries: 5000,
@@ -209,6 +221,11 @@ impl Cluster {
         node.view = None;
         node.watched.clear();
         self.tickets.retain(|_, asked| asked.node != index);
+        // Its connections die with it.
+        let lost: Vec<_> = self.network.extract_if(.., |packet| packet.to == index).collect();
+        for packet in lost {
+            self.deliver(packet, false);
+        }
     }
 
     /// As the server recovers: the log goes on from the database or restarts behind it.
@@ -256,109 +273,6 @@ impl Cluster {
         for output in outputs {
             self.perform(index, output);
         }
-    }
-
-    fn perform(&mut self, index: usize, output: Output) {
-        match output {
-            Output::Send(messages) => self.send(index, messages),
-            Output::Persist(persist) => self.log(index, LogJob::Persist(persist)),
-            Output::ReleaseLog { standing, through } => {
-                assert!(through <= standing.index, "released beyond the database");
-                self.log(index, LogJob::Release(through));
-            }
-            Output::Commit(batch) => {
-                let node = &mut self.nodes[index];
-                assert!(node.database.is_empty(), "two commits are outstanding");
-                node.database.push_back(DatabaseJob::Commit(batch));
-            }
-            Output::Install(point) => {
-                let node = &mut self.nodes[index];
-                let (arrived, backend) = node.arrived.take().expect("a snapshot that arrived");
-                assert_eq!(arrived, point);
-                assert!(node.held_back.is_none(), "two snapshots are being installed");
-                node.held_back = Some(Vec::new());
-                node.database.push_back(DatabaseJob::Install(backend));
-            }
-            Output::Publish(view) => self.published(index, view),
-            Output::Reply { ticket, result } => self.replied(index, ticket, result),
-            Output::Watch { stream, responses } => {
-                format!("{responses:?}").hash(&mut self.trace);
-                self.nodes[index].watched.entry(stream).or_default().extend(responses);
-            }
-            Output::LeaseCall { to, call } => self.post(index, to, Wire::Call(call)),
-            Output::LeaseAnswer { to, answer } => self.post(index, to, Wire::Answer(answer)),
-            Output::MembersChanged(_) => {}
-            Output::Removed => self.nodes[index].removed = true,
-        }
-    }
-
-    fn log(&mut self, index: usize, job: LogJob) {
-        let node = &mut self.nodes[index];
-        match &mut node.held_back {
-            Some(held_back) => held_back.push(job),
-            None => node.log.push_back(job),
-        }
-    }
-
-    fn send(&mut self, index: usize, messages: Vec<PeerMessage>) {
-        for mut message in messages {
-            message.bytes.hash(&mut self.trace);
-            let mut state = None;
-            if message.snapshot.is_some() {
-                let backend = self.nodes[index].disk.backend.clone();
-                message = with_snapshot_point(&message, &point_of(&backend)).expect("a newer database");
-                state = Some(backend);
-            }
-            self.post(index, MemberId(message.to), Wire::Raft(message, state));
-        }
-    }
-
-    fn post(&mut self, from: usize, to: MemberId, wire: Wire) {
-        if let Some(to) = self.nodes.iter().position(|node| node.id == to) {
-            self.network.push(Packet { from, to, wire });
-        }
-    }
-
-    fn published(&mut self, index: usize, view: Arc<MemberView>) {
-        let (applied, revision) = (view.status.applied, view.store.revision());
-        (applied, revision, view.status.term, view.status.leader).hash(&mut self.trace);
-        let durable = |node: &Node| {
-            node.disk.backend.applied.as_ref().is_some_and(|point| point.index >= applied)
-                || node.disk.entries.last().is_some_and(|last| last.index >= applied)
-        };
-        let holders = self.nodes.iter().filter(|node| durable(node)).count();
-        // Until all initial members are there, there is nothing to count.
-        let size = self.initial.members().len();
-        assert!(
-            self.nodes.len() < size || holders > size / 2,
-            "node {index} shows entry {applied}, which {holders} disks hold"
-        );
-        let before = self.nodes[index].view.as_ref().map_or(0, |view| view.status.applied);
-        assert!(before <= applied, "node {index} went back from entry {before} to {applied}");
-        if before < applied {
-            let hash = hash_of(&view);
-            let first = *self.states.entry(applied).or_insert((revision, hash));
-            assert_eq!((revision, hash), first, "node {index} differs at entry {applied}");
-        }
-        self.nodes[index].view = Some(view);
-    }
-
-    fn replied(&mut self, index: usize, ticket: Ticket, result: Result<Reply, RequestError>) {
-        format!("{ticket:?} {result:?}").hash(&mut self.trace);
-        let asked = self.tickets.remove(&ticket).expect("a caller that waits, and is answered once");
-        let shown = self.nodes[index].view.as_ref().map_or(0, |view| view.store.revision());
-        if let Ok(reply) = &result {
-            let revision = revision_of(reply).unwrap_or(0);
-            assert!(revision <= shown, "{ticket:?} is answered before revision {revision} is published");
-            if matches!(reply, Reply::Applied(apply::Reply::Put(_))) {
-                assert!(revision > asked.acknowledged, "{ticket:?} got an old revision {revision}");
-            }
-            if *reply == Reply::ReadIndex {
-                assert!(shown >= asked.acknowledged, "{ticket:?} reads revision {shown}: stale");
-            }
-            self.acknowledged = self.acknowledged.max(revision);
-        }
-        self.replies.insert(ticket, result);
     }
 
     /// A client asks. Tickets are not used again.
@@ -451,14 +365,9 @@ impl Cluster {
         }
     }
 
-    /// As [`Cluster::settle`], but answers about leases stay on the network.
-    pub fn deliver_calls_only(&mut self) {
-        self.settle_but(|wire| matches!(wire, Wire::Answer(_)));
-    }
-
     /// Takes the answers about leases off the network.
     pub fn take_lease_answers(&mut self) -> Vec<Packet> {
-        self.network.extract_if(.., |packet| matches!(packet.wire, Wire::Answer(_))).collect()
+        self.network.extract_if(.., |packet| packet.is_lease_answer()).collect()
     }
 
     /// Everything under way arrives and is written, save what a test holds.
@@ -466,7 +375,8 @@ impl Cluster {
         self.settle_but(|_| false);
     }
 
-    fn settle_but(&mut self, stays: fn(&Wire) -> bool) {
+    /// As [`Cluster::settle`], but some packets stay on the network.
+    pub fn settle_but(&mut self, stays: impl Fn(&Packet) -> bool) {
         loop {
             let mut quiet = true;
             for index in 0..self.nodes.len() {
@@ -479,7 +389,7 @@ impl Cluster {
                     quiet = false;
                 }
             }
-            let arriving: Vec<_> = self.network.extract_if(.., |packet| !stays(&packet.wire)).collect();
+            let arriving: Vec<_> = self.network.extract_if(.., |packet| !stays(packet)).collect();
             for packet in arriving {
                 self.deliver(packet, true);
                 quiet = false;
@@ -595,26 +505,6 @@ fn write(disk: &mut Disk, persist: &Persist) {
     if let Some(hard_state) = persist.hard_state {
         disk.hard_state = hard_state;
     }
-}
-
-fn hash_of(view: &MemberView) -> u32 {
-    let mut job = view.store.hash(0).expect("the present can be hashed");
-    loop {
-        if let Some(hash) = job.step(10_000).expect("a readable store") {
-            return hash.hash;
-        }
-    }
-}
-
-fn revision_of(reply: &Reply) -> Option<i64> {
-    let header = match reply {
-        Reply::Applied(apply::Reply::Put(response)) => &response.header,
-        Reply::Applied(apply::Reply::DeleteRange(response)) => &response.header,
-        Reply::Applied(apply::Reply::Txn(response)) => &response.header,
-        Reply::Applied(apply::Reply::LeaseRevoke(response)) => &response.header,
-        _ => return None,
-    };
-    header.as_ref().map(|header| header.revision)
 }
 
 pub fn put(key: &str, value: &str) -> Request {

@@ -7,6 +7,7 @@
 //! - every caller whose member lives is answered; after the faults, all members are the same.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 
 use super::super::*;
 use super::cluster::{Cluster, put};
@@ -262,8 +263,18 @@ fn step(cluster: &mut Cluster, random: &mut Random) {
     }
 }
 
-/// A whole run; gives the hash of all outputs and how much happened.
-fn run(seed: u64) -> (u64, usize) {
+/// What a run came to.
+#[derive(Debug, PartialEq)]
+struct Summary {
+    /// Hash of all outputs.
+    trace: u64,
+    events: usize,
+    snapshots: usize,
+    leases_ended: usize,
+}
+
+/// A whole run.
+fn run(seed: u64) -> Summary {
     let mut cluster = Cluster::with_config(3, |config| {
         config.catchup_entries = 3;
         config.driver.log_memory_bytes = 1000;
@@ -299,7 +310,14 @@ fn run(seed: u64) -> (u64, usize) {
         clients.check_leases(&cluster);
     }
     check_end(&cluster, &clients, &watcher, seed);
-    (std::hash::Hasher::finish(&cluster.trace), watcher.events.len())
+    let ended =
+        |(_, key, value): &&(i64, String, Option<String>)| key.starts_with("lease") && value.is_none();
+    Summary {
+        trace: cluster.trace.finish(),
+        events: watcher.events.len(),
+        snapshots: cluster.snapshots,
+        leases_ended: watcher.events.iter().filter(ended).count(),
+    }
 }
 
 fn check_end(cluster: &Cluster, clients: &Clients, watcher: &Watcher, seed: u64) {
@@ -333,8 +351,13 @@ fn check_end(cluster: &Cluster, clients: &Clients, watcher: &Watcher, seed: u64)
 
 #[test]
 fn promises_hold_under_faults() {
-    let events: usize = (1..=6).map(|seed| run(seed).1).sum();
-    assert!(events > 300, "only {events} events: the runs are too quiet to show anything");
+    let runs: Vec<_> = (1..=6).map(run).collect();
+    let sum = |part: fn(&Summary) -> usize| runs.iter().map(part).sum::<usize>();
+    let reached = (sum(|run| run.events), sum(|run| run.snapshots), sum(|run| run.leases_ended));
+    assert!(
+        reached > (300, 0, 0) && reached.1 > 2 && reached.2 > 10,
+        "too quiet to show anything: {reached:?}"
+    );
 }
 
 #[test]

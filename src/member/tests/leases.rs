@@ -123,10 +123,31 @@ fn a_question_that_is_lost_is_asked_again() {
 }
 
 #[test]
+fn a_question_to_a_deposed_leader_goes_to_the_new_one_at_once() {
+    let mut cluster = with_lease(30, |_| {});
+    let ticket = cluster.ask(1, Request::LeaseKeepAlive(LEASE));
+    cluster.network.clear();
+    cluster.elect(2);
+    cluster.run(HEARTBEAT);
+    assert_eq!(cluster.replies.get(&ticket), Some(&Ok(Reply::LeaseKeepAlive(30))));
+}
+
+#[test]
+fn a_leader_that_comes_back_has_forgotten_its_old_deadlines() {
+    let mut cluster = with_lease(5, |_| {});
+    cluster.elect(1);
+    cluster.run(4 * Now::SECOND);
+    check_renewal(&mut cluster, 2, Ok(5));
+    cluster.elect(0);
+    cluster.run(4500 * Now::MILLISECOND);
+    assert!(alive(&cluster));
+}
+
+#[test]
 fn an_answer_to_an_earlier_run_is_not_taken() {
     let mut cluster = with_lease(30, |_| {});
     cluster.ask(1, Request::LeaseKeepAlive(LEASE));
-    cluster.deliver_calls_only();
+    cluster.settle_but(|packet| packet.is_lease_answer());
     let late = cluster.take_lease_answers();
     assert_eq!(late.len(), 1);
     cluster.crash(1);

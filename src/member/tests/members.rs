@@ -73,6 +73,37 @@ fn a_change_is_applied_once_across_a_crash() {
 }
 
 #[test]
+fn a_compaction_that_a_snapshot_overtakes_is_answered() {
+    let mut cluster = Cluster::with_config(3, |config| {
+        config.catchup_entries = 1;
+        config.driver.log_memory_bytes = 1;
+        config.compaction_pause = 2 * Now::SECOND;
+    });
+    cluster.elect(0);
+    for n in 0..10 {
+        cluster.ask(0, put("k", &n.to_string()));
+    }
+    cluster.run(Now::SECOND);
+    let compact = crate::proto::etcdserverpb::CompactionRequest { revision: 9, physical: true };
+    let ticket = cluster.ask(2, Request::Compact(compact));
+    cluster.settle();
+    cluster.nodes[2].cut = true;
+    for n in 0..10 {
+        cluster.ask(0, put("k", &n.to_string()));
+        cluster.run(200 * Now::MILLISECOND);
+    }
+    let before = cluster.view(2).status.applied;
+    cluster.nodes[2].cut = false;
+    cluster.run(2 * Now::SECOND);
+    assert!(
+        cluster.nodes[2].disk.entries.iter().all(|entry| entry.index > before + 1),
+        "no snapshot was needed"
+    );
+    cluster.run(20 * Now::SECOND);
+    assert!(matches!(cluster.replies.get(&ticket), Some(Ok(_))));
+}
+
+#[test]
 fn one_snapshot_at_a_time_is_installed() {
     let mut cluster = Cluster::with_config(3, |config| {
         config.catchup_entries = 1;
@@ -86,14 +117,24 @@ fn one_snapshot_at_a_time_is_installed() {
             cluster.run(200 * Now::MILLISECOND);
         }
     };
+    let installing =
+        |cluster: &Cluster| cluster.nodes[2].member.as_ref().map(|member| member.installing.clone());
+    write(&mut cluster);
+    cluster.nodes[2].database_held = true;
+    cluster.nodes[2].cut = false;
+    while installing(&cluster) == Some(None) {
+        cluster.run(10 * Now::MILLISECOND);
+    }
+    let first = installing(&cluster);
+    let now = cluster.now(2);
+    let wakeup = cluster.nodes[2].member.as_ref().and_then(|member| member.next_wakeup(now));
+    assert_eq!(wakeup, None, "there is nothing to wake up for");
+    // The leader offers another one while the first is being installed.
+    cluster.nodes[2].cut = true;
     write(&mut cluster);
     cluster.nodes[2].cut = false;
-    cluster.nodes[2].database_held = true;
-    // The leader gives up on the first one and offers others while it is being installed.
-    for _ in 0..3 {
-        write(&mut cluster);
-    }
-    assert!(cluster.nodes[2].member.as_ref().is_some_and(|member| member.installing.is_some()));
+    cluster.run(Now::SECOND);
+    assert_eq!(installing(&cluster), first);
     cluster.nodes[2].database_held = false;
     cluster.run(5 * Now::SECOND);
     assert_eq!(cluster.view(2).status.applied, cluster.view(0).status.applied);

@@ -179,6 +179,39 @@ fn a_lost_read_round_is_asked_again() {
 }
 
 #[test]
+fn a_read_round_that_is_lost_with_its_leader_starts_again_at_the_next() {
+    let mut cluster = three();
+    let read = cluster.ask(1, Request::ReadIndex);
+    cluster.network.clear();
+    cluster.elect(2);
+    assert_eq!(cluster.replies.get(&read), Some(&Ok(Reply::ReadIndex)));
+}
+
+#[test]
+fn the_answer_to_an_earlier_round_serves_nobody() {
+    let mut cluster = three();
+    let to_reader = |packet: &super::cluster::Packet| packet.to == 1;
+    let first = cluster.ask(1, Request::ReadIndex);
+    let question = cluster.network.clone();
+    cluster.settle();
+    assert_eq!(cluster.replies.get(&first), Some(&Ok(Reply::ReadIndex)));
+    // The question arrives again, and its answer is late.
+    cluster.network = question;
+    cluster.settle_but(to_reader);
+    let late = std::mem::take(&mut cluster.network);
+    let written = cluster.ask(0, put("k", "v"));
+    cluster.settle_but(to_reader);
+    assert_eq!(revision(cluster.replies.get(&written)), 2);
+    let second = cluster.ask(1, Request::ReadIndex);
+    for packet in late {
+        cluster.deliver(packet, true);
+    }
+    assert_eq!(cluster.replies.get(&second), None);
+    cluster.settle();
+    assert_eq!(cluster.replies.get(&second), Some(&Ok(Reply::ReadIndex)));
+}
+
+#[test]
 fn only_a_lone_voter_that_leads_may_skip_the_round() {
     let check = |size, elected, expected: &[bool]| {
         let mut cluster = Cluster::new(size);

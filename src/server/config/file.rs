@@ -36,6 +36,7 @@ const RENAMED: [(&str, &str); 7] = [
 ///
 /// # Errors
 /// When it cannot be read, is no YAML, or a key has a value of the wrong kind; the sentence names both.
+#[expect(clippy::disallowed_methods, reason = "the operator's file, read before there is a member")]
 pub(super) fn read(path: &Path, draft: &mut Draft) -> Result<(), ConfigError> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)

@@ -28,6 +28,7 @@ fn config(arguments: &str, variables: &[&str]) -> ServerConfig {
 }
 
 /// Loads a configuration file with this text.
+#[expect(clippy::disallowed_methods, reason = "a test of real files")]
 fn load_file(text: &str) -> Result<Start, ConfigError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("etcd.yml");
