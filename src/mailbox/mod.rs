@@ -19,7 +19,7 @@ mod watch;
 
 use std::sync::Arc;
 
-use crate::rt::sync::{mpsc, oneshot};
+use crate::rt::sync::{Notify, mpsc, oneshot};
 use arc_swap::ArcSwap;
 
 use crate::apply;
@@ -61,20 +61,26 @@ pub enum Mail {
 #[derive(Clone)]
 pub struct Mailbox {
     mail: mpsc::Sender<Mail>,
-    published: Arc<ArcSwap<MemberView>>,
+    published: Arc<Published>,
     next_stream: Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// The newest view, and who waits for a newer one.
+struct Published {
+    view: ArcSwap<MemberView>,
+    changed: Notify,
 }
 
 /// The loop's end of the mailbox.
 pub struct MailboxReceiver {
     mail: mpsc::Receiver<Mail>,
-    published: Arc<ArcSwap<MemberView>>,
+    published: Arc<Published>,
 }
 
 /// Makes a mailbox whose handlers see `view` until another is published.
 pub fn mailbox(view: Arc<MemberView>) -> (Mailbox, MailboxReceiver) {
     let (sender, receiver) = mpsc::channel(limits::MAILBOX_CAPACITY);
-    let published = Arc::new(ArcSwap::new(view));
+    let published = Arc::new(Published { view: ArcSwap::new(view), changed: Notify::new() });
     let mailbox = Mailbox { mail: sender, published: published.clone(), next_stream: Arc::default() };
     (mailbox, MailboxReceiver { mail: receiver, published })
 }
@@ -103,7 +109,19 @@ impl Mailbox {
 
     /// The newest view. It may lag behind what other members acknowledged.
     pub fn view(&self) -> Arc<MemberView> {
-        self.published.load_full()
+        self.published.view.load_full()
+    }
+
+    /// Waits until a published view is as wanted.
+    pub async fn wait_for(&self, wanted: impl Fn(&MemberView) -> bool) {
+        loop {
+            // Asked for before the look: what is published in between is not missed.
+            let changed = self.published.changed.notified();
+            if wanted(&self.view()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// A view that holds everything acknowledged anywhere before the call.
@@ -168,6 +186,7 @@ impl MailboxReceiver {
 
     /// Shows handlers a newer view.
     pub fn publish(&self, view: Arc<MemberView>) {
-        self.published.store(view);
+        self.published.view.store(view);
+        self.published.changed.notify_waiters();
     }
 }

@@ -53,6 +53,8 @@ use crate::types::log::SnapshotPoint;
 use crate::types::{ClusterId, LocalFault, MemberId, Now, RequestError};
 use crate::watch::{Hub, HubConfig};
 
+/// What a response weighs in its stream's budget: to be given back by [`WatchCommand::Drained`].
+pub use crate::watch::response_weight;
 pub use message::{Committed, Input, Output, Persist, Recovered, Reply, Request, Ticket, WatchCommand};
 pub use view::{MemberStatistics, MemberStatus, MemberView};
 

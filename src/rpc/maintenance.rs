@@ -63,7 +63,8 @@ impl Maintenance for Rpc {
         self.admit(request.metadata(), Serves::Voters)?;
         let request = request.into_inner();
         if request.action() == AlarmAction::Get {
-            let view = self.mailbox.view();
+            // An alarm that was acknowledged anywhere must show everywhere: etcd asks through the log.
+            let view = self.mailbox.linearizable_view().await.map_err(status)?;
             let wanted = request.alarm();
             let alarms = view
                 .alarms

@@ -72,14 +72,15 @@ pub struct Handlers<G, C, M, P> {
     pub peer: P,
 }
 
-/// Serves every port until `shutdown`, then until the clients' connections have ended or their grace is
+/// Serves every port, those of clients once `ready` is done, until `shutdown`; then until the clients' connections have ended or their grace is
 /// over. Peers are served until this future is dropped: they are needed while requests are answered.
 pub async fn serve<G, C, M, P>(
     listeners: Listeners,
     handlers: Handlers<G, C, M, P>,
     transport: Transport,
     options: net::Options,
-    shutdown: Shutdown,
+    ready: impl Future<Output = ()>,
+    mut shutdown: Shutdown,
 ) where
     G: Handler,
     C: Handler,
@@ -92,16 +93,20 @@ pub async fn serve<G, C, M, P>(
         peers.spawn(serve_peers(listener, transport.clone(), http, options.clone(), shutdown.clone()));
     }
     let mut ports = Vec::new();
+    for listener in listeners.metrics {
+        let services = Services { grpc: handlers.metrics.clone(), http: handlers.metrics.clone() };
+        ports.push(rt::spawn(net::serve(listener, services, options.clone(), shutdown.clone())));
+    }
+    rt::select! {
+        () = ready => {}
+        () = shutdown.wait() => {}
+    }
     for listener in listeners.client {
         let services = Services { grpc: handlers.grpc.clone(), http: handlers.client.clone() };
         ports.push(rt::spawn(net::serve(listener, services, options.clone(), shutdown.clone())));
     }
     for listener in listeners.http {
         let services = Services { grpc: handlers.client.clone(), http: handlers.client.clone() };
-        ports.push(rt::spawn(net::serve(listener, services, options.clone(), shutdown.clone())));
-    }
-    for listener in listeners.metrics {
-        let services = Services { grpc: handlers.metrics.clone(), http: handlers.metrics.clone() };
         ports.push(rt::spawn(net::serve(listener, services, options.clone(), shutdown.clone())));
     }
     for port in ports {

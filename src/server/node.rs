@@ -24,8 +24,8 @@ use crate::disk::Disk;
 use crate::http::{self, Cors};
 use crate::lease::LessorConfig;
 use crate::limits;
-use crate::mailbox::mailbox;
-use crate::member::{Member, MemberConfig};
+use crate::mailbox::{Mailbox, mailbox};
+use crate::member::{Member, MemberConfig, MemberView};
 use crate::membership::InitialCluster;
 use crate::metrics::{Feature, Metrics, MetricsConfig};
 use crate::mvcc::StoreConfig;
@@ -272,17 +272,18 @@ async fn serve(
         grpc: Instrumented::new(rpc, metrics.clone()),
         client: http::client_handler(mailbox.clone(), metrics.clone(), Cors::any()),
         metrics: http::metrics_handler(mailbox.clone(), metrics),
-        peer: http::peer_handler(mailbox),
+        peer: http::peer_handler(mailbox.clone()),
     };
-    let serving =
-        rt::spawn(listeners::serve(listeners, handlers, transport, config.net.clone(), shutdown.clone()));
-    tracing::info!(
-        member_id = %member_id,
-        cluster_id = %cluster_id,
-        name = config.name,
-        advertise_client_urls = ?config.advertise_client_urls,
-        "ready to serve client requests"
-    );
+    let ready =
+        announce(mailbox.clone(), member_id, config.name.clone(), config.advertise_client_urls.clone());
+    let serving = rt::spawn(listeners::serve(
+        listeners,
+        handlers,
+        transport,
+        config.net.clone(),
+        ready,
+        shutdown.clone(),
+    ));
     let wiring = Wiring {
         mailbox: mailbox_receiver,
         peer_events: peer_event_queue,
@@ -303,6 +304,26 @@ async fn serve(
     let _ = log_task.await;
     let _ = database_task.await;
     ended
+}
+
+/// Waits until the cluster knows this member's name and addresses: clients that ask for the members must
+/// find the one that they ask (etcd opens its client ports no earlier).
+async fn announce(mailbox: Mailbox, member_id: MemberId, name: String, client_urls: Vec<String>) {
+    let is_known = |view: &MemberView| {
+        let mut members = view.members.iter();
+        members.any(|member| {
+            member.id == member_id.0 && member.name == name && member.client_ur_ls == client_urls
+        })
+    };
+    mailbox.wait_for(is_known).await;
+    let cluster_id = mailbox.view().status.cluster_id;
+    tracing::info!(
+        member_id = %member_id,
+        cluster_id = %cluster_id,
+        name,
+        advertise_client_urls = ?client_urls,
+        "ready to serve client requests"
+    );
 }
 
 fn transport_config(

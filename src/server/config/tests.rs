@@ -294,6 +294,7 @@ fn older_names_still_work_and_are_warned_of() {
         [
             "--experimental-watch-progress-notify-interval is deprecated: use --watch-progress-notify-interval",
             "--experimental-enable-lease-checkpoint is deprecated: use --feature-gates=LeaseCheckpoint=true",
+            "--max-learners has no effect on this server",
             "--experimental-max-learners is deprecated: use --max-learners",
             "--max-snapshots has no effect on this server",
             "--experimental-initial-corrupt-check is deprecated: use --feature-gates=InitialCorruptCheck=true",
