@@ -6,7 +6,7 @@
 #![cfg(madsim)]
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use detcd::client::{Channel, Options};
@@ -41,24 +41,22 @@ fn config(member: u8) -> NodeConfig {
     }
 }
 
-/// Starts a member on a node of its own; its disk survives the node.
+/// Starts a member on a node of its own, anew at each restart; its disk survives the node.
 fn start(handle: &Handle, member: u8, disk: &MemoryDisk) -> NodeHandle {
-    let node = handle.create_node().name(format!("m{member}")).ip(address(member, 0).ip()).build();
-    spawn(&node, member, disk);
-    node
-}
-
-fn spawn(node: &NodeHandle, member: u8, disk: &MemoryDisk) {
-    let environment = Environment {
-        disk: Arc::new(disk.clone()),
-        clock: Arc::new(SystemClock::new()),
-        seed: u64::from(member),
+    let disk = disk.clone();
+    let run = move || {
+        let environment = Environment {
+            disk: Arc::new(disk.clone()),
+            clock: Arc::new(SystemClock::new()),
+            seed: u64::from(member),
+        };
+        async move {
+            let (_trigger, shutdown) = rt::shutdown_channel();
+            let ended = node::run(config(member), environment, shutdown).await;
+            panic!("member {member} ended: {ended:?}");
+        }
     };
-    node.spawn(async move {
-        let (_trigger, shutdown) = rt::shutdown_channel();
-        let ended = node::run(config(member), environment, shutdown).await;
-        panic!("member {member} ended: {ended:?}");
-    });
+    handle.create_node().name(format!("m{member}")).ip(address(member, 0).ip()).init(run).build()
 }
 
 fn channel(member: u8) -> Channel {
@@ -98,7 +96,10 @@ async fn get(member: u8, key: &str) -> Option<Vec<u8>> {
 type Story = Arc<Mutex<Vec<String>>>;
 
 fn note(story: &Story, what: String) {
-    story.lock().expect("one thread").push(format!("{:?} {what}", madsim::time::elapsed()));
+    story
+        .lock()
+        .expect("one thread")
+        .push(format!("{:?} {what}", madsim::time::TimeHandle::current().elapsed()));
 }
 
 async fn elect_write_and_lose_the_leader(story: Story) {
@@ -140,7 +141,6 @@ async fn elect_write_and_lose_the_leader(story: Story) {
     goes_on.await.expect("the client");
 
     handle.restart(nodes[usize::from(first) - 1].id());
-    spawn(&nodes[usize::from(first) - 1], first, &disks[usize::from(first) - 1]);
     let told = story.clone();
     let back = client.spawn(async move {
         leader(&[1, 2, 3]).await;
@@ -164,8 +164,9 @@ fn run(seed: u64) -> Vec<String> {
         runtime.set_time_limit(Duration::from_secs(120));
         runtime.block_on(elect_write_and_lose_the_leader(told));
     });
-    run.join().expect("the run");
-    let told = story.lock().expect("the run is over").clone();
+    let outcome = run.join();
+    let told = story.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert!(outcome.is_ok(), "seed {seed} failed after {told:#?}");
     told
 }
 
