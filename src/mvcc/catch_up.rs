@@ -6,8 +6,6 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::PAGE_RECORDS;
 use super::history::{self, Past};
 use super::view::View;
@@ -116,7 +114,7 @@ impl View {
     }
 
     /// What the history knows of `key` right before main revision `main`.
-    pub(super) fn previous_at(&self, key: &Bytes, main: i64) -> Previous {
+    pub(super) fn previous_at(&self, key: &[u8], main: i64) -> Previous {
         match history::newest_past(&self.history, key, Revision::new(main - 1, i64::MAX)) {
             Some((found, Past::Put { .. })) => Previous::At(found.revision),
             Some((_, Past::Tombstone)) | None => Previous::None,

@@ -21,6 +21,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::history::{History, Past, PastKey};
+use super::key::Key;
 use super::live::LiveKey;
 use super::store::Store;
 use super::tree::Tree;
@@ -120,7 +121,7 @@ fn is_removed(
     entry: &PastKey,
     kind: Past,
     next: Option<&PastKey>,
-    live: &Tree<Bytes, LiveKey>,
+    live: &Tree<Key, LiveKey>,
     target: i64,
 ) -> bool {
     if entry.revision.main >= target {

@@ -6,8 +6,7 @@
 
 use std::ops::Bound;
 
-use bytes::Bytes;
-
+use super::key::Key;
 use super::tree::{Range, Tree, TreeKey, Weigh};
 use crate::types::{KeyRange, RangeEnd, Revision};
 
@@ -20,7 +19,7 @@ const REVISION_MAX: Revision = Revision { main: i64::MAX, sub: i64::MAX };
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PastKey {
     /// The key.
-    pub key: Bytes,
+    pub key: Key,
     /// The revision.
     pub revision: Revision,
 }
@@ -28,9 +27,9 @@ pub struct PastKey {
 impl TreeKey for PastKey {
     fn separator(below: &Self, above: &Self) -> Self {
         if below.key == above.key {
-            Self { key: Bytes::copy_from_slice(&above.key), revision: above.revision }
+            above.clone()
         } else {
-            Self { key: Bytes::separator(&below.key, &above.key), revision: REVISION_MIN }
+            Self { key: Key::separator(&below.key, &above.key), revision: REVISION_MIN }
         }
     }
 }
@@ -61,26 +60,22 @@ pub(super) type History = Tree<PastKey, Past>;
 /// The newest past revision of `key` that is at most `until`.
 pub(super) fn newest_past<'a>(
     history: &'a History,
-    key: &Bytes,
+    key: &[u8],
     until: Revision,
 ) -> Option<(&'a PastKey, &'a Past)> {
-    let above = history.rank(Bound::Excluded(&PastKey { key: key.clone(), revision: until }));
+    let above = history.rank(Bound::Excluded(&PastKey { key: key.into(), revision: until }));
     let (found, past) = history.at(above.checked_sub(1)?)?;
-    (found.key == *key).then_some((found, past))
+    (*found.key == *key).then_some((found, past))
 }
 
 /// The past of the keys in `range`.
 pub(super) fn past_of<'a>(history: &'a History, range: &KeyRange) -> Range<'a, PastKey, Past> {
-    let lowest = PastKey { key: range.start.clone(), revision: REVISION_MIN };
+    let lowest = PastKey { key: range.start[..].into(), revision: REVISION_MIN };
     history.range(Bound::Included(&lowest), past_end(range).as_ref())
 }
 
 /// The past of the keys in `range` that come after `key`.
-pub(super) fn past_after<'a>(
-    history: &'a History,
-    key: &Bytes,
-    range: &KeyRange,
-) -> Range<'a, PastKey, Past> {
+pub(super) fn past_after<'a>(history: &'a History, key: &Key, range: &KeyRange) -> Range<'a, PastKey, Past> {
     let last = PastKey { key: key.clone(), revision: REVISION_MAX };
     history.range(Bound::Excluded(&last), past_end(range).as_ref())
 }
@@ -88,8 +83,8 @@ pub(super) fn past_after<'a>(
 /// Where the past of the keys in `range` ends.
 fn past_end(range: &KeyRange) -> Bound<PastKey> {
     match &range.end {
-        RangeEnd::Single => Bound::Included(PastKey { key: range.start.clone(), revision: REVISION_MAX }),
-        RangeEnd::Before(end) => Bound::Excluded(PastKey { key: end.clone(), revision: REVISION_MIN }),
+        RangeEnd::Single => Bound::Included(PastKey { key: range.start[..].into(), revision: REVISION_MAX }),
+        RangeEnd::Before(end) => Bound::Excluded(PastKey { key: end[..].into(), revision: REVISION_MIN }),
         RangeEnd::Open => Bound::Unbounded,
     }
 }

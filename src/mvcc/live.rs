@@ -1,5 +1,6 @@
 //! What the index knows of a key that is alive.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::tree::Weigh;
@@ -20,9 +21,48 @@ pub struct LiveKey {
     /// Bytes of the encoded record.
     pub encoded_len: u32,
     /// The record itself, while it is in memory.
-    pub(super) resident: Option<EncodedKeyValue>,
+    pub(super) resident: Option<Arc<Resident>>,
+}
+
+// Every copy of a node of the index copies these, and every key of the store has one.
+const _: () = assert!(size_of::<LiveKey>() <= 56);
+
+/// Memory that a record takes beside its bytes, about: reference counts, a place among the keys of the
+/// value cache, what the allocator rounds up. Small values would go far over the budget without it.
+const RESIDENT_OVERHEAD: usize = 128;
+
+/// Bytes of memory that a record of `len` bytes takes.
+pub(super) fn resident_cost(len: usize) -> usize {
+    len + RESIDENT_OVERHEAD
+}
+
+/// A record in memory, shared by all views that know it.
+#[derive(Debug)]
+pub(super) struct Resident {
+    record: EncodedKeyValue,
     /// Whether the record was used since eviction last came by.
-    pub(super) touched: Touched,
+    touched: AtomicBool,
+}
+
+impl Resident {
+    /// A record that was just used.
+    fn new(record: EncodedKeyValue) -> Self {
+        Self { record, touched: AtomicBool::new(true) }
+    }
+
+    /// The record, marked as used.
+    pub(super) fn record(&self) -> &EncodedKeyValue {
+        // Looked at first: readers of a hot key would otherwise fight for its cache line.
+        if !self.touched.load(Ordering::Relaxed) {
+            self.touched.store(true, Ordering::Relaxed);
+        }
+        &self.record
+    }
+
+    /// Whether it was used since the last call.
+    pub(super) fn take_touched(&self) -> bool {
+        self.touched.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl LiveKey {
@@ -37,20 +77,18 @@ impl LiveKey {
             lease: kv.lease,
             encoded_len: len as u32,
             resident: None,
-            touched: Touched::default(),
         }
     }
 
     /// The same with its record in memory, as just used.
     pub(super) fn with_resident(mut self, record: EncodedKeyValue) -> Self {
-        self.resident = Some(record);
-        self.touched.set();
+        self.resident = Some(Arc::new(Resident::new(record)));
         self
     }
 
-    /// Bytes of the record if it is in memory, else 0.
-    pub(super) fn resident_len(&self) -> usize {
-        self.resident.as_ref().map_or(0, |record| record.as_bytes().len())
+    /// Bytes of memory that the record takes, 0 when it is not in memory.
+    pub(super) fn resident_cost(&self) -> usize {
+        if self.resident.is_some() { resident_cost(self.encoded_len as usize) } else { 0 }
     }
 }
 
@@ -67,33 +105,5 @@ impl Weigh for LiveKey {
     fn weight(&self) -> u64 {
         let len = u64::from(self.encoded_len);
         1 + prost::encoding::encoded_len_varint(len) as u64 + len
-    }
-}
-
-/// An access bit that readers set through a shared reference.
-///
-/// A copy of a tree node copies the bit, so a mark left in an old view may be missed. That costs one
-/// eviction that came early, never an answer.
-#[derive(Debug, Default)]
-pub(super) struct Touched(AtomicBool);
-
-impl Touched {
-    /// Marks an access.
-    pub(super) fn set(&self) {
-        // Looked at first: readers of a hot key would otherwise fight for its cache line.
-        if !self.0.load(Ordering::Relaxed) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Clears the mark and says whether it was set.
-    pub(super) fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
-    }
-}
-
-impl Clone for Touched {
-    fn clone(&self) -> Self {
-        Self(AtomicBool::new(self.0.load(Ordering::Relaxed)))
     }
 }

@@ -31,6 +31,7 @@ mod catch_up;
 mod compaction;
 mod hash;
 mod history;
+mod key;
 mod live;
 pub mod range;
 mod restore;
@@ -45,6 +46,7 @@ mod write;
 
 pub use compaction::CompactionProgress;
 pub use hash::{HashJob, KvHash};
+pub use key::Key;
 pub use live::LiveKey;
 pub use store::{Store, StoreConfig};
 pub use tree::{Range, Tree, TreeKey, Weigh};

@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::tree::{Tree, Weigh};
-use super::{KeyAt, LiveKey, View};
+use super::{Key, KeyAt, LiveKey, View};
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::{EncodedKeyValue, KeyValue};
@@ -249,7 +249,7 @@ fn past_keys<'a>(view: &'a View, query: &RangeQuery, revision: i64) -> (usize, V
 }
 
 /// The positions of the keys of `range` in the index: from the first up to but without the second.
-fn positions(live: &Tree<Bytes, LiveKey>, range: &KeyRange) -> (usize, usize) {
+fn positions(live: &Tree<Key, LiveKey>, range: &KeyRange) -> (usize, usize) {
     let start = &range.start[..];
     let from = live.rank(Bound::Included(start));
     let to = match &range.end {
@@ -296,7 +296,7 @@ fn records_by_index(
 /// A record as far as the index knows it: without value and, as in etcd 3.7, without lease.
 fn index_record(key: &KeyAt<'_>) -> EncodedKeyValue {
     let record = KeyValue {
-        key: key.key.clone(),
+        key: key.key.to_bytes(),
         create_revision: key.create_revision,
         mod_revision: key.modified.main,
         version: key.version,

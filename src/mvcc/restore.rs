@@ -14,6 +14,7 @@ use super::cache::ValueCache;
 use super::catch_up::decode;
 use super::compaction::{FINISHED_ROW, Pass, SCHEDULED_ROW, decode_revision};
 use super::history::{History, Past, PastKey};
+use super::key::Key;
 use super::live::LiveKey;
 use super::store::{Store, StoreConfig};
 use super::tree::Tree;
@@ -28,7 +29,7 @@ const NEVER_COMPACTED: i64 = -1;
 
 /// The index under construction.
 struct Replay {
-    live: Tree<Bytes, LiveKey>,
+    live: Tree<Key, LiveKey>,
     history: History,
     cache: ValueCache,
     newest: i64,
@@ -59,7 +60,7 @@ impl Store {
         let attached = live
             .iter()
             .filter(|(_, live)| live.lease != 0)
-            .map(|(key, live)| (key.clone(), LeaseId(live.lease)))
+            .map(|(key, live)| (key.to_bytes(), LeaseId(live.lease)))
             .collect();
         let state = View {
             revision,
@@ -104,20 +105,17 @@ impl Replay {
     }
 
     fn record(&mut self, revision: Revision, stored: StoredRecord) -> Result<(), LocalFault> {
-        let mut kv = decode(revision, &stored.record)?;
+        let kv = decode(revision, &stored.record)?;
         if kv.key.is_empty() {
             // An etcd restore leaves such a record behind to raise the revision; it is no key.
             return Ok(());
         }
-        // Out of the record, which need not stay in memory as long as the key does.
-        kv.key = match self.live.get_key_value(&kv.key[..]) {
-            Some((key, _)) => key.clone(),
-            None => Bytes::copy_from_slice(&kv.key),
-        };
+        let key =
+            self.live.get_key_value(&kv.key[..]).map_or_else(|| kv.key[..].into(), |(key, _)| key.clone());
         if stored.tombstone {
-            let previous = self.live.remove(&kv.key[..]);
-            self.supersede(&kv.key, previous, 0);
-            self.history.insert(PastKey { key: kv.key, revision }, Past::Tombstone);
+            let previous = self.live.remove(&key[..]);
+            self.supersede(&key, previous, 0);
+            self.history.insert(PastKey { key, revision }, Past::Tombstone);
             return Ok(());
         }
         if kv.mod_revision != revision.main {
@@ -130,15 +128,15 @@ impl Replay {
         if self.cache.has_room_for(stored.record.as_bytes().len()) {
             live = live.with_resident(stored.record);
         }
-        let resident = live.resident_len();
-        let previous = self.live.insert(kv.key.clone(), live);
-        self.supersede(&kv.key, previous, resident);
+        let resident = live.resident_cost();
+        let previous = self.live.insert(key.clone(), live);
+        self.supersede(&key, previous, resident);
         Ok(())
     }
 
     /// Notes that `key` is no longer as `before` says and has `resident` bytes in memory now.
-    fn supersede(&mut self, key: &Bytes, before: Option<LiveKey>, resident: usize) {
-        self.cache.changed(key, before.as_ref().map_or(0, LiveKey::resident_len), resident);
+    fn supersede(&mut self, key: &Key, before: Option<LiveKey>, resident: usize) {
+        self.cache.changed(key, before.as_ref().map_or(0, LiveKey::resident_cost), resident);
         if let Some(before) = before {
             let past = Past::Put { create_revision: before.create_revision, version: before.version };
             self.history.insert(PastKey { key: key.clone(), revision: before.modified }, past);

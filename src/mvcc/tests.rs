@@ -57,7 +57,10 @@ fn put_each(store: &mut Store, keys: &[&'static str]) {
 fn dump(view: &View, revision: i64) -> String {
     let lines = view.keys_at(&KeyRange::all(), revision).map(|at| {
         let kv = view.record_at(&at).unwrap().decode().unwrap();
-        assert_eq!((&kv.key, kv.create_revision, kv.version), (at.key, at.create_revision, at.version));
+        assert_eq!(
+            (&kv.key[..], kv.create_revision, kv.version),
+            (&at.key[..], at.create_revision, at.version)
+        );
         assert_eq!(kv.mod_revision, at.modified.main);
         format!(
             "{}={} {}/{}/{}",
@@ -195,7 +198,7 @@ fn a_past_read_of_keys_with_long_histories_finds_each_once() {
     assert_eq!(view.keys_at(&range, 119).map(|at| at.modified.main).collect::<Vec<_>>(), [117]);
     assert_eq!(view.keys_at(&KeyRange::single("b"), 119).count(), 1);
     assert_eq!(view.keys_at(&KeyRange::from_wire("d".into(), "b".into()), 119).count(), 0);
-    assert_eq!(view.key_at(&Bytes::from_static(b"c"), 119).map(|at| at.modified), None);
+    assert_eq!(view.key_at(b"c", 119).map(|at| at.modified), None);
 }
 
 #[test]

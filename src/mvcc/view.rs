@@ -4,9 +4,8 @@ use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::history::{self, History, Past, PastKey};
+use super::key::Key;
 use super::live::LiveKey;
 use super::tree::{Range, Tree, Weigh};
 use crate::proto::EncodedKeyValue;
@@ -24,7 +23,7 @@ pub struct View {
     pub(super) compact_revision: i64,
     /// Newest main revision that is in `backend`; all younger ones are in `recent`.
     pub(super) flushed: i64,
-    pub(super) live: Tree<Bytes, LiveKey>,
+    pub(super) live: Tree<Key, LiveKey>,
     pub(super) history: History,
     pub(super) recent: Tree<i64, Recent>,
     pub(super) backend: Arc<dyn BackendSnapshot>,
@@ -55,7 +54,7 @@ impl Weigh for Recent {
 #[derive(Clone, Copy, Debug)]
 pub struct KeyAt<'a> {
     /// The key.
-    pub key: &'a Bytes,
+    pub key: &'a Key,
     /// Main revision of the first put of its generation.
     pub create_revision: i64,
     /// Revision of its last put then.
@@ -69,7 +68,7 @@ pub struct KeyAt<'a> {
 }
 
 impl<'a> KeyAt<'a> {
-    pub(super) fn from_live(key: &'a Bytes, live: &'a LiveKey) -> Self {
+    pub(super) fn from_live(key: &'a Key, live: &'a LiveKey) -> Self {
         Self {
             key,
             create_revision: live.create_revision,
@@ -108,7 +107,7 @@ impl View {
     }
 
     /// Every live key at the current revision. It weighs the bytes of the keys' records in a response.
-    pub fn live(&self) -> &Tree<Bytes, LiveKey> {
+    pub fn live(&self) -> &Tree<Key, LiveKey> {
         &self.live
     }
 
@@ -134,7 +133,7 @@ impl View {
     }
 
     /// The live keys of `range`, in key order.
-    pub fn live_range(&self, range: &KeyRange) -> Range<'_, Bytes, LiveKey> {
+    pub fn live_range(&self, range: &KeyRange) -> Range<'_, Key, LiveKey> {
         let lower: Bound<&[u8]> = Bound::Included(&range.start);
         let upper = match &range.end {
             RangeEnd::Single => Bound::Included(&range.start[..]),
@@ -145,8 +144,8 @@ impl View {
     }
 
     /// `key` as it was at `revision`, which [`View::check_revision`] has passed.
-    pub fn key_at(&self, key: &Bytes, revision: i64) -> Option<KeyAt<'_>> {
-        if let Some((key, live)) = self.live.get_key_value(&key[..])
+    pub fn key_at(&self, key: &[u8], revision: i64) -> Option<KeyAt<'_>> {
+        if let Some((key, live)) = self.live.get_key_value(key)
             && live.modified.main <= revision
         {
             return Some(KeyAt::from_live(key, live));
@@ -168,9 +167,8 @@ impl View {
     /// # Errors
     /// When it is not in memory and the database cannot read it.
     pub fn live_record(&self, live: &LiveKey) -> Result<EncodedKeyValue, LocalFault> {
-        live.touched.set();
         match &live.resident {
-            Some(record) => Ok(record.clone()),
+            Some(resident) => Ok(resident.record().clone()),
             None => self.present_record(live.modified),
         }
     }
@@ -220,7 +218,7 @@ pub struct KeysAt<'a> {
     view: &'a View,
     range: KeyRange,
     revision: i64,
-    live: Peekable<Range<'a, Bytes, LiveKey>>,
+    live: Peekable<Range<'a, Key, LiveKey>>,
     /// None when the present has it all.
     past: Option<Peekable<Range<'a, PastKey, Past>>>,
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::encoding::encoded_len_varint;
 
 use super::history::{Past, PastKey};
+use super::key::Key;
 use super::live::LiveKey;
 use super::store::Store;
 use super::view::{Recent, View};
@@ -36,7 +38,7 @@ pub struct PutOutcome {
 #[derive(Clone, Debug)]
 pub struct Deleted {
     /// The key.
-    pub key: Bytes,
+    pub key: Key,
     /// Its state just before, as earlier changes of the transaction left it.
     pub previous: LiveKey,
 }
@@ -75,34 +77,26 @@ impl<'a> WriteTxn<'a> {
     pub fn put(&mut self, key: Bytes, value: Bytes, lease: i64) -> PutOutcome {
         let revision = self.next_revision();
         let state = &mut self.store.state;
-        // One copy of the key serves the index, the history and the changes. It must not be the
-        // caller's, which may be a slice of a whole request.
-        let (key, create_revision, version) = match state.live.get_key_value(&key[..]) {
+        let (index_key, create_revision, version) = match state.live.get_key_value(&key[..]) {
             Some((key, live)) => (key.clone(), live.create_revision, live.version + 1),
-            None => (Bytes::copy_from_slice(&key), revision.main, 1),
+            None => (key[..].into(), revision.main, 1),
         };
-        let kv = KeyValue {
-            key: key.clone(),
-            create_revision,
-            mod_revision: revision.main,
-            version,
-            value,
-            lease,
-        };
+        let kv = KeyValue { key, create_revision, mod_revision: revision.main, version, value, lease };
         let record = EncodedKeyValue::from_bytes(kv.encode_to_bytes());
         let live = LiveKey::new(&kv, revision, &record).with_resident(record.clone());
-        let resident = live.resident_len();
-        let previous = state.live.insert(key.clone(), live);
-        self.store.cache.changed(&key, previous.as_ref().map_or(0, LiveKey::resident_len), resident);
+        let resident = live.resident_cost();
+        let previous = state.live.insert(index_key.clone(), live);
+        self.store.cache.changed(&index_key, previous.as_ref().map_or(0, LiveKey::resident_cost), resident);
         if let Some(previous) = &previous {
-            state.history.insert(past_key(&key, previous.modified), past_put(previous));
+            state.history.insert(past_key(&index_key, previous.modified), past_put(previous));
         }
 
         let created = create_revision == revision.main;
         let before = match &previous {
-            Some(previous) if !created => self.before_transaction(&key, previous),
+            Some(previous) if !created => self.before_transaction(&index_key, previous),
             _ => Previous::None,
         };
+        let key = key_in(&record, &index_key);
         let kind = ChangeKind::Put { record: record.clone(), created };
         self.store.open.push(Change { revision, key, kind, previous: before });
         PutOutcome { record, previous }
@@ -110,21 +104,21 @@ impl<'a> WriteTxn<'a> {
 
     /// Deletes the keys of `range` that exist, in key order.
     pub fn delete_range(&mut self, range: &KeyRange) -> Vec<Deleted> {
-        let keys: Vec<Bytes> = self.store.state.live_range(range).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Key> = self.store.state.live_range(range).map(|(key, _)| key.clone()).collect();
         keys.into_iter().filter_map(|key| self.delete(key)).collect()
     }
 
     /// Deletes `key`, as the index holds it.
-    fn delete(&mut self, key: Bytes) -> Option<Deleted> {
+    fn delete(&mut self, key: Key) -> Option<Deleted> {
         let previous = self.store.state.live.remove(&key[..])?;
         let revision = self.next_revision();
         let Store { state, cache, .. } = &mut *self.store;
-        cache.changed(&key, previous.resident_len(), 0);
+        cache.changed(&key, previous.resident_cost(), 0);
         state.history.insert(past_key(&key, previous.modified), past_put(&previous));
         state.history.insert(past_key(&key, revision), Past::Tombstone);
 
         let before = self.before_transaction(&key, &previous);
-        let change = Change { revision, key: key.clone(), kind: ChangeKind::Delete, previous: before };
+        let change = Change { revision, key: key.to_bytes(), kind: ChangeKind::Delete, previous: before };
         self.store.open.push(change);
         Some(Deleted { key, previous })
     }
@@ -153,10 +147,10 @@ impl<'a> WriteTxn<'a> {
 
     /// What a watcher is to see as the key-value before: the state before the whole transaction, which
     /// is what etcd looks up, at the revision before the event's.
-    fn before_transaction(&self, key: &Bytes, previous: &LiveKey) -> Previous {
+    fn before_transaction(&self, key: &Key, previous: &LiveKey) -> Previous {
         if previous.modified.main <= self.begin {
             return match &previous.resident {
-                Some(record) => Previous::Known(record.clone()),
+                Some(resident) => Previous::Known(resident.record().clone()),
                 None => Previous::At(previous.modified),
             };
         }
@@ -164,8 +158,16 @@ impl<'a> WriteTxn<'a> {
     }
 }
 
-fn past_key(key: &Bytes, revision: Revision) -> PastKey {
+fn past_key(key: &Key, revision: Revision) -> PastKey {
     PastKey { key: key.clone(), revision }
+}
+
+/// The bytes of `key` where they stand in the record of it: a change needs no copy of its own.
+fn key_in(record: &EncodedKeyValue, key: &Key) -> Bytes {
+    let start = 1 + encoded_len_varint(key.len() as u64);
+    let bytes = record.as_bytes().slice(start..start + key.len());
+    assert_eq!(bytes, **key, "the key is not the first field of its record");
+    bytes
 }
 
 fn past_put(live: &LiveKey) -> Past {

@@ -36,6 +36,13 @@ pub enum LogJob {
     },
 }
 
+impl LogJob {
+    /// Whether nobody waits: it is written together with whatever comes next.
+    fn can_wait(&self) -> bool {
+        matches!(self, LogJob::Persist(persist) if persist.number.is_none() && persist.send_after.is_empty())
+    }
+}
+
 /// What the database task is asked.
 pub enum DatabaseJob {
     /// Commit a batch.
@@ -79,6 +86,38 @@ pub struct DatabaseHome {
 /// the way of requests, and must be done before the current segment is full.
 const PREPARE_PAUSE: Duration = Duration::from_millis(20);
 
+/// A sync that takes longer than this is never waited for on the network's thread.
+const QUICK_SYNC: Duration = Duration::from_millis(1);
+
+/// Writes of a single entry in a row, all quick, after which a client is taken to be alone.
+const LONE_WRITES: u32 = 16;
+
+/// Whether a write may run on the network's own thread.
+///
+/// Handing a write to another thread and back wakes a sleeping core twice, which takes as long as the
+/// sync itself. With many clients that is nothing: the network's thread fills the next batch meanwhile.
+/// A client that is alone only waits for it. So a write runs where it is while one entry at a time
+/// comes, nothing else waits, and the disk is quick; the first sign of anything else ends that.
+#[derive(Default)]
+struct Pace {
+    lone_writes: u32,
+}
+
+impl Pace {
+    fn is_lone(&self, gathered: &[LogJob]) -> bool {
+        self.lone_writes >= LONE_WRITES && is_single_entry(gathered)
+    }
+
+    fn note(&mut self, single_entry: bool, took: Duration) {
+        let lone = single_entry && took < QUICK_SYNC;
+        self.lone_writes = if lone { self.lone_writes.saturating_add(1) } else { 0 };
+    }
+}
+
+fn is_single_entry(gathered: &[LogJob]) -> bool {
+    matches!(gathered, [LogJob::Persist(persist)] if persist.entries.len() <= 1)
+}
+
 /// Runs the log task until the job queue closes or the disk fails. On the side it prepares the next
 /// segments, so that none has to be made while somebody waits.
 pub async fn log_task(
@@ -90,6 +129,7 @@ pub async fn log_task(
 ) {
     let mut preparing = true;
     let mut prepared = clock.now();
+    let mut pace = Pace::default();
     loop {
         let mut gathered = Vec::new();
         let pause = PREPARE_PAUSE.saturating_sub(elapsed(&*clock, prepared));
@@ -103,9 +143,16 @@ pub async fn log_task(
         while let Ok(job) = jobs.try_recv() {
             gathered.push(job);
         }
+        if !gathered.is_empty() && gathered.iter().all(LogJob::can_wait) {
+            append(&mut wal, gathered);
+            continue;
+        }
         let prepare = preparing && elapsed(&*clock, prepared) >= PREPARE_PAUSE;
+        let single_entry = is_single_entry(&gathered);
+        let lone = !prepare && pace.is_lone(&gathered);
         let turn = LogTurn { wal, gathered, prepare, clock: clock.clone() };
-        let done = match rt::blocking(move || turn.run()).await {
+        let done = if lone { turn.run() } else { rt::blocking(move || turn.run()).await };
+        let done = match done {
             Ok(done) => done,
             Err(fault) => {
                 // The loop may be gone already; then nobody needs to hear of it.
@@ -121,6 +168,7 @@ pub async fn log_task(
         if done.persisted.is_empty() {
             continue;
         }
+        pace.note(single_entry, done.took);
         times.log_synced(done.bytes, done.took);
         if events.send(DiskEvent::Persisted(done.persisted)).is_err() {
             return;
@@ -182,6 +230,17 @@ impl LogTurn {
 
 /// Does the jobs with one sync. Returns what became durable and how many bytes were written.
 fn write_log(wal: &mut Wal, jobs: Vec<LogJob>) -> Result<(Vec<Persist>, FlushStats), LocalFault> {
+    let (persisted, release) = append(wal, jobs);
+    let stats = wal.flush()?;
+    if let Some(through) = release {
+        wal.release(through)?;
+    }
+    Ok((persisted, stats))
+}
+
+/// Puts the jobs into the log's buffer. Returns what the next flush makes durable, and up to where the
+/// log may be released after it.
+fn append(wal: &mut Wal, jobs: Vec<LogJob>) -> (Vec<Persist>, Option<u64>) {
     let mut persisted = Vec::with_capacity(jobs.len());
     let mut release = None;
     for job in jobs {
@@ -202,11 +261,7 @@ fn write_log(wal: &mut Wal, jobs: Vec<LogJob>) -> Result<(Vec<Persist>, FlushSta
             }
         }
     }
-    let stats = wal.flush()?;
-    if let Some(through) = release {
-        wal.release(through)?;
-    }
-    Ok((persisted, stats))
+    (persisted, release)
 }
 
 /// Runs the database task until the job queue closes or the disk fails.
@@ -272,4 +327,30 @@ fn run_database_job(
 /// The newest state of a database.
 pub fn database_as_it_is(storage: &Storage) -> Committed {
     Committed { snapshot: storage.snapshot(), size: storage.size(), size_in_use: storage.size_in_use() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::log::{EntryKind, LogEntry};
+
+    fn persist(entries: u64) -> LogJob {
+        let entry = |index| LogEntry { index, term: 1, kind: EntryKind::Normal, data: Default::default() };
+        LogJob::Persist(Persist { entries: (0..entries).map(entry).collect(), ..Persist::default() })
+    }
+
+    #[test]
+    fn only_a_client_that_is_alone_on_a_quick_disk_is_written_for_in_place() {
+        let mut pace = Pace::default();
+        let quick = Duration::from_micros(150);
+        for _ in 0..LONE_WRITES {
+            assert!(!pace.is_lone(&[persist(1)]));
+            pace.note(true, quick);
+        }
+        assert!(pace.is_lone(&[persist(1)]));
+        assert!(!pace.is_lone(&[persist(2)]), "two clients");
+        assert!(!pace.is_lone(&[persist(1), persist(1)]), "one waits behind another");
+        pace.note(true, QUICK_SYNC);
+        assert!(!pace.is_lone(&[persist(1)]), "the disk was slow");
+    }
 }

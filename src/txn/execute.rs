@@ -163,12 +163,7 @@ impl<'a> Execution<'a> {
             _ => None,
         };
         let from = previous.map_or(0, |live| live.lease);
-        // The key as the index holds it: that of the request would keep the request in memory.
-        if from != lease
-            && let Some((key, _)) = self.write.view().live().get_key_value(&request.key[..])
-        {
-            self.lease_moves.extend(lease_move(key, from, lease));
-        }
+        self.lease_moves.extend(lease_move(&request.key, from, lease));
         Ok(PutResponse { header: Some(header(self.revision())), prev_kv })
     }
 
@@ -200,9 +195,11 @@ impl<'a> Execution<'a> {
     }
 }
 
-/// The move of `key` between two leases, if it is one.
-fn lease_move(key: &Bytes, from: i64, to: i64) -> Option<LeaseMove> {
-    (from != to).then(|| LeaseMove { key: key.clone(), from: LeaseId(from), to: LeaseId(to) })
+/// The move of `key` between two leases, if it is one. It has a copy of the key: that of a request would
+/// keep the request in memory.
+fn lease_move(key: &[u8], from: i64, to: i64) -> Option<LeaseMove> {
+    let key = || Bytes::copy_from_slice(key);
+    (from != to).then(|| LeaseMove { key: key(), from: LeaseId(from), to: LeaseId(to) })
 }
 
 fn range_response(view: &View, query: &RangeQuery, revision: i64) -> Result<RangeResponse, Error> {

@@ -72,9 +72,9 @@ use segments::{Folder, Segment, fault};
 use terms::Terms;
 
 /// Size of a segment file unless configured otherwise.
-pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
+pub const DEFAULT_SEGMENT_BYTES: u64 = 32 << 20;
 /// Unneeded segments that are kept for reuse unless configured otherwise.
-pub const DEFAULT_SPARE_SEGMENTS: usize = 2;
+pub const DEFAULT_SPARE_SEGMENTS: usize = 1;
 /// Memory that the batch buffer keeps from one flush to the next.
 const KEPT_BUFFER_BYTES: usize = 4 << 20;
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{TINY, check, delete, empty_store, flush, put_each, restore, write};
+use crate::mvcc::live::resident_cost;
 use crate::mvcc::testing::MemoryBackend;
 use crate::mvcc::{Store, StoreConfig};
 use crate::proto::{EncodedKeyValue, KeyValue};
@@ -51,8 +52,8 @@ fn a_value_that_is_read_is_spared_once() {
 fn deleted_and_overwritten_values_leave_the_cache() {
     let mut store = empty_store();
     put_each(&mut store, &["a", "b", "a"]);
-    let len = |key: &[u8]| store.view().get(key).unwrap().encoded_len as usize;
-    assert_eq!(store.cache.bytes(), len(b"a") + len(b"b"));
+    let cost = |key: &[u8]| resident_cost(store.view().get(key).unwrap().encoded_len as usize);
+    assert_eq!(store.cache.bytes(), cost(b"a") + cost(b"b"));
     write(&mut store, |txn| delete(txn, "a"));
     write(&mut store, |txn| delete(txn, "b"));
     assert_eq!(store.cache.bytes(), 0);
@@ -155,8 +156,8 @@ fn a_revision_of_many_pages_is_given_whole() {
 
     let changes = restarted.view().changes(2, 1, 1).unwrap();
     let keys: Vec<_> =
-        changes.iter().flat_map(|revision| &revision.changes).map(|change| &change.key).collect();
-    assert_eq!(keys, restarted.view().live().iter().map(|(key, _)| key).collect::<Vec<_>>());
+        changes.iter().flat_map(|revision| &revision.changes).map(|change| change.key.clone()).collect();
+    assert_eq!(keys, restarted.view().live().iter().map(|(key, _)| key.to_bytes()).collect::<Vec<_>>());
 }
 
 fn check_fault(backend: &MemoryBackend, expected: &str) {
