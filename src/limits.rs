@@ -22,7 +22,7 @@ pub const SNAPSHOT_COUNT: u64 = 10_000;
 pub const SNAPSHOT_CATCHUP_ENTRIES: u64 = 5000;
 
 /// Bytes of log that may stay in memory for followers; beyond it they get a snapshot.
-pub const LOG_MEMORY_BYTES: usize = 8 << 20;
+pub const LOG_MEMORY_BYTES: usize = 4 << 20;
 
 /// Bytes proposed and not yet committed above which the leader refuses more.
 pub const MAX_UNCOMMITTED_BYTES: u64 = 64 << 20;
@@ -37,7 +37,7 @@ pub const MAX_INFLIGHT_APPENDS: usize = 512;
 pub const BACKEND_BATCH_OPERATIONS: usize = 10_000;
 
 /// Bytes gathered before the backend commits ahead of its interval: they are memory until then.
-pub const BACKEND_BATCH_BYTES: usize = 4 << 20;
+pub const BACKEND_BATCH_BYTES: usize = 2 << 20;
 
 /// Requests that the event loop takes from its mailbox before it looks at the disk and peers again.
 pub const MAILBOX_BATCH: usize = 1024;

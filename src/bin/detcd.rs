@@ -12,9 +12,6 @@ use detcd::server::event_loop::Ended;
 use detcd::server::{logging, start};
 use detcd::types::LocalFault;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let program = program_name(arguments.next());

@@ -54,9 +54,9 @@ pub use view::{KeyAt, KeysAt, View};
 pub use write::{Deleted, PutOutcome, WriteTxn};
 
 /// Bytes of newest values that the store keeps in memory unless it is told otherwise.
-pub const VALUE_CACHE_BYTES: usize = 16 << 20;
+pub const VALUE_CACHE_BYTES: usize = 14 << 20;
 /// Bytes of recent changes that the store keeps in memory, beyond those it must, unless told otherwise.
-pub const RECENT_BYTES: usize = 4 << 20;
+pub const RECENT_BYTES: usize = 2 << 20;
 /// Records that one read of the database asks for. A record may be as big as a request, so this bounds
 /// what a reader holds at once.
 const PAGE_RECORDS: usize = 128;

@@ -49,7 +49,7 @@ use guard::{Failure, guarded};
 
 /// Default of [`StorageConfig::cache_bytes`]. Small, because the kernel caches the file as well and
 /// the values that are read most are in memory already; half of it bounds unwritten pages of a commit.
-pub const CACHE_BYTES: usize = 8 << 20;
+pub const CACHE_BYTES: usize = 4 << 20;
 
 /// What an operator may choose about a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
