@@ -16,7 +16,6 @@ const EXPECTS: &[(&str, usize, &str)] = &[
     ("src/ctl/golang/quote.rs", 1, "writing to a String cannot fail"),
     ("src/ctl/output/json.rs", 1, "structs with string keys have a JSON form"),
     ("src/member/mod.rs", 1, "`publish` leaves a view, in the line before"),
-    ("src/rpc/instrument.rs", 1, "a future is not polled after its end"),
 ];
 
 /// Left-overs of work, in code and in comments. Split, so that this file does not hold them.

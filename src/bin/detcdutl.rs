@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use detcd::rpc::{ETCD_VERSION, STORAGE_VERSION};
+use detcd::types::version::{API_VERSION, ETCD_VERSION};
 
 /// A tool for files of a detcd server that does not run.
 #[derive(Parser)]
@@ -55,11 +55,9 @@ struct Unbuilt {
 fn main() -> ExitCode {
     let unbuilt = match Cli::parse().command {
         Command::Version => {
-            // The interface's version is major and minor.
-            let api = STORAGE_VERSION.rsplit_once('.').map_or(STORAGE_VERSION, |(api, _)| api);
             println!("detcdutl version: {}", env!("CARGO_PKG_VERSION"));
             println!("etcdutl version: {ETCD_VERSION}");
-            println!("API version: {api}");
+            println!("API version: {API_VERSION}");
             return ExitCode::SUCCESS;
         }
         Command::Completion(_) => "completion",

@@ -44,11 +44,7 @@ use std::ffi::OsString;
 use clap::{ArgMatches, Command};
 
 use self::failure::Failure;
-
-/// The release of etcd whose etcdctl this is.
-const ETCD_VERSION: &str = "3.7.1";
-/// The API version of that release.
-const API_VERSION: &str = "3.7";
+use crate::types::version::{API_VERSION, ETCD_VERSION};
 
 /// What `-h` ends with.
 const HELP_END: &str = "Use \"etcdctl options\" for the flags that every command takes.";

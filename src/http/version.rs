@@ -2,7 +2,7 @@
 
 use super::page::{Page, json};
 use crate::member::MemberView;
-use crate::rpc::{ETCD_VERSION, STORAGE_VERSION};
+use crate::types::version::{ETCD_VERSION, STORAGE_VERSION};
 
 /// What etcd says while the cluster has not agreed on a version.
 const NOT_DECIDED: &str = "not_decided";

@@ -5,10 +5,8 @@ use super::message::ReplyTo;
 use super::{Member, Reply};
 use crate::apply::Command;
 use crate::proto::membershippb;
+use crate::types::version::CLUSTER_VERSION;
 use crate::types::{LocalFault, MemberId, Now, RequestError};
-
-/// The cluster version that this build speaks, in the form that is replicated.
-pub const CLUSTER_VERSION: &str = "3.7.0";
 
 /// Time between two tries to make something known through the log.
 const PUBLISH_INTERVAL: u64 = 5 * Now::SECOND;

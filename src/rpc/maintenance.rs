@@ -7,7 +7,6 @@ use super::Rpc;
 use super::admit::Serves;
 use super::status::status;
 use super::unbuilt::unbuilt;
-use super::{ETCD_VERSION, STORAGE_VERSION};
 use crate::apply;
 use crate::member::{self, MemberView, Reply};
 use crate::mvcc::KvHash;
@@ -20,6 +19,7 @@ use crate::proto::etcdserverpb::{
     StatusResponse,
 };
 use crate::rt;
+use crate::types::version::{ETCD_VERSION, STORAGE_VERSION};
 use crate::types::{Error, MemberId, RequestError};
 
 /// Records that one step of a hash looks at before other work gets its turn.

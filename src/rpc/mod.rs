@@ -33,12 +33,6 @@ use crate::proto::etcdserverpb as pb;
 pub use instrument::Instrumented;
 pub use kv::RANGE_PATH;
 
-/// The version of etcd whose surface this server has; clients parse it to see what they may use.
-pub const ETCD_VERSION: &str = "3.7.1";
-
-/// The storage version of that surface.
-pub const STORAGE_VERSION: &str = "3.7.0";
-
 /// What the services need to answer.
 #[derive(Clone)]
 pub struct Rpc {

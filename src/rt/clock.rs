@@ -4,6 +4,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::types::Now;
 
+/// The time of the machine, for what belongs to the process and not to a member, such as log lines.
+pub fn wall_time() -> SystemTime {
+    SystemTime::now()
+}
+
 /// The clock of one member. The simulator skews, drifts and steps it for each member on its own.
 pub trait Clock: Send + Sync + 'static {
     /// The time of this member. Its monotonic part never goes back between two calls.

@@ -32,7 +32,7 @@ pub use tokio::sync;
 pub use tokio::task::{AbortHandle, JoinHandle, yield_now};
 pub use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout};
 
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, SystemClock, wall_time};
 pub use platform::{blocking, has_budget, run, terminated};
 pub use shutdown::{Shutdown, ShutdownTrigger, shutdown_channel};
 pub use task_group::{TaskGroup, TaskSpawner};

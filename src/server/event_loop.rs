@@ -28,7 +28,7 @@ use crate::limits;
 use crate::mailbox::{Mail, MailboxReceiver};
 use crate::member::{Input, Member, Output, Persist, Reply, Ticket, WatchCommand};
 use crate::proto::etcdserverpb as pb;
-use crate::rt::{self, Clock, Shutdown};
+use crate::rt::{self, Clock, MissedTickBehavior, Shutdown};
 use crate::types::{LocalFault, RequestError, StreamId};
 
 type ReplySender = oneshot::Sender<Result<Reply, RequestError>>;
@@ -106,6 +106,8 @@ impl EventLoop {
     ) -> Result<Ended, LocalFault> {
         let mut drained = std::pin::pin!(drained);
         let mut tick = rt::interval(self.wiring.heartbeat);
+        // After a pause of the process, time goes on from there: a burst of ticks would be elections.
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.advance()?;
             if self.removed {

@@ -17,7 +17,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -30,6 +29,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::config::{LogFormat, LogLevel, LogOutput, ServerConfig};
+use crate::rt;
 use crate::types::LocalFault;
 
 /// Lines that may wait for the writing thread, about a megabyte of usual ones.
@@ -154,9 +154,7 @@ where
         event.record(&mut fields);
         let metadata = event.metadata();
         let (level, caller) = (level_name(*metadata.level()), caller(metadata));
-        #[expect(clippy::disallowed_methods, reason = "lines carry the machine's time, not a member's")]
-        let now = SystemTime::now();
-        let time = humantime::format_rfc3339_micros(now);
+        let time = humantime::format_rfc3339_micros(rt::wall_time());
         match self.format {
             LogFormat::Json => {
                 write!(line, "{{\"level\":\"{level}\",\"ts\":\"{time}\",\"caller\":{}", json(&caller))?;

@@ -32,11 +32,12 @@ use crate::mvcc::StoreConfig;
 use crate::net;
 use crate::quota::Quota;
 use crate::raft::DriverConfig;
-use crate::rpc::{self, Instrumented, Rpc, RpcConfig};
+use crate::rpc::{Instrumented, Rpc, RpcConfig};
 use crate::rt::sync::mpsc;
 use crate::rt::{self, Clock, Shutdown, TaskGroup};
 use crate::storage::StorageConfig;
 use crate::transport::{Transport, TransportConfig};
+use crate::types::version::ETCD_VERSION;
 use crate::types::{ClusterId, LocalFault, MemberId, Now};
 use crate::wal::{self, WalConfig};
 use crate::watch::{BatchLimits, HubConfig};
@@ -236,7 +237,7 @@ async fn serve(
     let metrics = Arc::new(Metrics::new(
         mailbox.clone(),
         MetricsConfig {
-            server_version: rpc::ETCD_VERSION,
+            server_version: ETCD_VERSION,
             handling_clock: config.extensive_metrics.then(|| clock.clone()),
             traffic: config.net.traffic.clone(),
             peers: Arc::new(transport.clone()),
@@ -324,6 +325,8 @@ async fn announce(mailbox: Mailbox, member_id: MemberId, name: String, client_ur
         advertise_client_urls = ?client_urls,
         "ready to serve client requests"
     );
+    let endpoints = client_urls.join(",");
+    tracing::info!("to talk to it: etcdctl --endpoints={endpoints} put greeting hello");
 }
 
 fn transport_config(

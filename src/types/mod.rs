@@ -10,6 +10,7 @@ pub mod change;
 mod error;
 mod key_range;
 pub mod log;
+pub mod version;
 
 use std::fmt;
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::flags::Effect;
 use super::gates::{GATES, Stage};
 use super::table::TOPICS;
-use crate::rpc::ETCD_VERSION;
+use crate::types::version::ETCD_VERSION;
 
 const USAGE: &str = "\
 Usage:
