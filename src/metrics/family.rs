@@ -1,7 +1,9 @@
 //! Families of the exposition format, built when a page is rendered.
 
 use prometheus::core::Collector;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram as HistogramValue, LabelPair, Metric, MetricFamily, MetricType,
+};
 use prometheus::{Histogram, HistogramOpts, HistogramVec};
 
 /// A family with one sample and no labels.
@@ -18,22 +20,30 @@ pub(super) fn labelled<const N: usize>(
     samples: impl IntoIterator<Item = ([String; N], f64)>,
 ) -> MetricFamily {
     let samples = samples.into_iter().map(|(values, value)| sample(kind, labels, values, value));
+    family(kind, name, help, samples.collect())
+}
+
+fn family(kind: MetricType, name: &str, help: &str, samples: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
     family.set_field_type(kind);
-    family.set_metric(samples.collect());
+    family.set_metric(samples);
     family
 }
 
-fn sample<const N: usize>(kind: MetricType, labels: [&str; N], values: [String; N], value: f64) -> Metric {
+fn unfilled<const N: usize>(labels: [&str; N], values: [String; N]) -> Metric {
     let pairs = labels.into_iter().zip(values).map(|(name, value)| {
         let mut pair = LabelPair::default();
         pair.set_name(name.to_owned());
         pair.set_value(value);
         pair
     });
-    let mut metric = Metric::from_label(pairs.collect());
+    Metric::from_label(pairs.collect())
+}
+
+fn sample<const N: usize>(kind: MetricType, labels: [&str; N], values: [String; N], value: f64) -> Metric {
+    let mut metric = unfilled(labels, values);
     if kind == MetricType::COUNTER {
         let mut counter = Counter::default();
         counter.set_value(value);
@@ -44,6 +54,42 @@ fn sample<const N: usize>(kind: MetricType, labels: [&str; N], values: [String; 
         metric.set_gauge(gauge);
     }
     metric
+}
+
+/// What a histogram of seconds that is kept elsewhere has counted.
+pub(super) struct Durations {
+    /// The buckets, by upper bound, ascending: the bound, and how many are in this bucket alone.
+    pub(super) buckets: Vec<(f64, u64)>,
+    /// How many there are, those above all bounds among them.
+    pub(super) count: u64,
+    /// The sum of all, in seconds.
+    pub(super) sum: f64,
+}
+
+/// A histogram for each combination of label values, from what was counted elsewhere.
+pub(super) fn labelled_counts<const N: usize>(
+    name: &str,
+    help: &str,
+    labels: [&str; N],
+    samples: impl IntoIterator<Item = ([String; N], Durations)>,
+) -> MetricFamily {
+    let samples = samples.into_iter().map(|(values, counted)| {
+        let cumulative = counted.buckets.iter().scan(0, |below, &(bound, count)| {
+            *below += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(*below);
+            Some(bucket)
+        });
+        let mut histogram = HistogramValue::default();
+        histogram.set_bucket(cumulative.collect());
+        histogram.set_sample_count(counted.count);
+        histogram.set_sample_sum(counted.sum);
+        let mut metric = unfilled(labels, values);
+        metric.set_histogram(histogram);
+        metric
+    });
+    family(MetricType::HISTOGRAM, name, help, samples.collect())
 }
 
 /// Upper bounds of buckets, each twice the one before, as etcd lays out its durations.

@@ -2,9 +2,9 @@
 
 use prometheus::proto::{MetricFamily, MetricType};
 
-use super::family::labelled;
+use super::family::{Durations, labelled, labelled_counts};
 use crate::member::MemberView;
-use crate::transport::{PeerActivity, Transport};
+use crate::transport::{PeerActivity, RoundTrips, Transport};
 use crate::types::MemberId;
 
 /// Who knows how the connections with the peers do.
@@ -16,6 +16,16 @@ pub trait PeerFigures: Send + Sync {
 impl PeerFigures for Transport {
     fn activity(&self) -> Vec<PeerActivity> {
         Transport::activity(self)
+    }
+}
+
+/// The times of pings in seconds; etcd measures the round trip with pings of its own, too.
+fn durations(round_trips: &RoundTrips) -> Durations {
+    let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+    Durations {
+        buckets: RoundTrips::bounds().map(seconds).into_iter().zip(round_trips.buckets).collect(),
+        count: round_trips.count(),
+        sum: seconds(round_trips.nanoseconds),
     }
 }
 
@@ -44,6 +54,19 @@ pub(super) fn families(view: &MemberView, peers: &[PeerActivity]) -> Vec<MetricF
             "The total number of send failures from peers.",
             "To",
             |peer| peer.lost_messages,
+        ),
+        labelled_counts(
+            "etcd_network_peer_round_trip_time_seconds",
+            "Round-Trip-Time histogram between peers",
+            ["To"],
+            peers.iter().map(|peer| ([peer.member.to_string()], durations(&peer.round_trips))),
+        ),
+        labelled(
+            MetricType::COUNTER,
+            "etcd_network_disconnected_peers_total",
+            "The total number of disconnected peers.",
+            ["Local", "Remote"],
+            peers.iter().map(|peer| (pair(peer.member), peer.disconnects as f64)),
         ),
         labelled(
             MetricType::GAUGE,

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::proto::etcdserverpb::AlarmType;
-use crate::transport::PeerActivity;
+use crate::transport::{PeerActivity, RoundTrips};
 use crate::types::{MemberId, Now};
 
 /// Type, name and labels of every family that members of a three-member etcd 3.7.1 showed.
@@ -36,8 +36,6 @@ const LEFT_OUT: &[&str] = &[
     "etcd_mvcc_db_open_read_transactions",
     "etcd_mvcc_hash_duration_seconds",
     "etcd_mvcc_hash_rev_duration_seconds",
-    "etcd_network_disconnected_peers_total",
-    "etcd_network_peer_round_trip_time_seconds",
     "etcd_server_apply_duration_seconds",
     "etcd_server_heartbeat_send_failures_total",
     "etcd_server_learner_promote_successes",
@@ -65,13 +63,17 @@ impl Clock for HandClock {
 }
 
 fn peer(member: u64, connected_since: Option<u64>) -> PeerActivity {
+    let mut round_trips = RoundTrips { nanoseconds: 7_500_000_000, ..RoundTrips::default() };
+    round_trips.buckets[..2].copy_from_slice(&[3, 4]);
+    round_trips.buckets[16] = 1;
     PeerActivity {
         member: MemberId(member),
         connected_since,
         sent_bytes: 10,
         received_bytes: 20,
         lost_messages: 3,
-        round_trip: None,
+        disconnects: 2,
+        round_trips,
     }
 }
 
@@ -145,6 +147,14 @@ fn the_view_is_read_at_the_scrape() {
             r#"etcd_network_peer_sent_bytes_total{To="7"} 10"#,
             r#"etcd_network_peer_received_bytes_total{From="8"} 20"#,
             r#"etcd_network_peer_sent_failures_total{To="7"} 3"#,
+            "# TYPE etcd_network_peer_round_trip_time_seconds histogram",
+            r#"etcd_network_peer_round_trip_time_seconds_bucket{To="7",le="0.0001"} 3"#,
+            r#"etcd_network_peer_round_trip_time_seconds_bucket{To="7",le="0.0002"} 7"#,
+            r#"etcd_network_peer_round_trip_time_seconds_bucket{To="7",le="3.2768"} 7"#,
+            r#"etcd_network_peer_round_trip_time_seconds_bucket{To="7",le="+Inf"} 8"#,
+            r#"etcd_network_peer_round_trip_time_seconds_sum{To="7"} 7.5"#,
+            r#"etcd_network_peer_round_trip_time_seconds_count{To="7"} 8"#,
+            &format!("etcd_network_disconnected_peers_total{{Local=\"{own}\",Remote=\"8\"}} 2"),
             &format!("etcd_network_active_peers{{Local=\"{own}\",Remote=\"7\"}} 1"),
             &format!("etcd_network_active_peers{{Local=\"{own}\",Remote=\"8\"}} 0"),
             &format!("etcd_network_known_peers{{Local=\"{own}\",Remote=\"{own}\"}} 1"),

@@ -65,7 +65,7 @@ use crate::rt::{
 use crate::types::log::{PeerMessage, SnapshotPoint};
 use crate::types::{ClusterId, MemberId};
 
-pub use activity::PeerActivity;
+pub use activity::{PeerActivity, RoundTrips};
 pub use snapshot::{CHUNK_BYTES, SnapshotSink, SnapshotSource, SnapshotStore};
 pub use wire::MAGIC;
 

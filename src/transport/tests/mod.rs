@@ -138,7 +138,7 @@ impl Node {
     async fn connected(&self, peer: MemberId) {
         loop {
             let activity = self.activity_of(peer);
-            if activity.connected_since.is_some() && activity.round_trip.is_some() {
+            if activity.connected_since.is_some() && activity.round_trips.count() > 0 {
                 return;
             }
             rt::sleep(Duration::from_millis(1)).await;
