@@ -20,6 +20,7 @@ mod watch;
 use std::sync::Arc;
 
 use crate::rt::sync::{Notify, mpsc, oneshot};
+use crate::rt::{Shutdown, ShutdownTrigger, shutdown_channel};
 use arc_swap::ArcSwap;
 
 use crate::apply;
@@ -62,6 +63,7 @@ pub enum Mail {
 pub struct Mailbox {
     mail: mpsc::Sender<Mail>,
     published: Arc<Published>,
+    stopping: Shutdown,
     next_stream: Arc<std::sync::atomic::AtomicU64>,
 }
 
@@ -75,14 +77,17 @@ struct Published {
 pub struct MailboxReceiver {
     mail: mpsc::Receiver<Mail>,
     published: Arc<Published>,
+    stop: ShutdownTrigger,
 }
 
 /// Makes a mailbox whose handlers see `view` until another is published.
 pub fn mailbox(view: Arc<MemberView>) -> (Mailbox, MailboxReceiver) {
     let (sender, receiver) = mpsc::channel(limits::MAILBOX_CAPACITY);
     let published = Arc::new(Published { view: ArcSwap::new(view), changed: Notify::new() });
-    let mailbox = Mailbox { mail: sender, published: published.clone(), next_stream: Arc::default() };
-    (mailbox, MailboxReceiver { mail: receiver, published })
+    let (stop, stopping) = shutdown_channel();
+    let mailbox =
+        Mailbox { mail: sender, published: published.clone(), stopping, next_stream: Arc::default() };
+    (mailbox, MailboxReceiver { mail: receiver, published, stop })
 }
 
 impl Mailbox {
@@ -112,6 +117,11 @@ impl Mailbox {
         self.published.view.load_full()
     }
 
+    /// Told when the member is about to stop: requests are still answered, but no stream may go on.
+    pub fn stopping(&self) -> Shutdown {
+        self.stopping.clone()
+    }
+
     /// Waits until a published view is as wanted.
     pub async fn wait_for(&self, wanted: impl Fn(&MemberView) -> bool) {
         loop {
@@ -139,8 +149,7 @@ impl Mailbox {
 
     /// Tells the loop that this member cannot go on.
     pub fn report_fault(&self, fault: LocalFault) {
-        // A full mailbox hears of it from the next reader.
-        let _ = self.mail.try_send(Mail::Fault(fault));
+        self.send_aside(Mail::Fault(fault));
     }
 
     /// Opens a watch stream.
@@ -165,6 +174,18 @@ impl Mailbox {
             Err(mpsc::error::TrySendError::Closed(_)) => Err(RequestError::Stopped),
         }
     }
+
+    /// Sends mail that must arrive, from where nothing may wait: a full mailbox gets it as soon as there
+    /// is room.
+    fn send_aside(&self, mail: Mail) {
+        if let Err(mpsc::error::TrySendError::Full(mail)) = self.mail.try_send(mail) {
+            let sender = self.mail.clone();
+            crate::rt::spawn(async move {
+                // The loop is gone when this fails, and nobody has to hear of it any more.
+                let _ = sender.send(mail).await;
+            });
+        }
+    }
 }
 
 impl MailboxReceiver {
@@ -184,9 +205,34 @@ impl MailboxReceiver {
         }
     }
 
+    /// Tells handlers to end what their clients would never end. So does the end of the loop.
+    pub fn announce_stop(&self) {
+        self.stop.trigger();
+    }
+
     /// Shows handlers a newer view.
     pub fn publish(&self, view: Arc<MemberView>) {
         self.published.view.store(view);
         self.published.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::testing;
+
+    /// Nobody may come by a second time to report it.
+    #[tokio::test]
+    async fn a_full_mailbox_hears_of_a_fault_as_well() {
+        let (mailbox, mut receiver) = mailbox(testing::view().into());
+        for _ in 0..=limits::MAILBOX_CAPACITY {
+            mailbox.report_fault(LocalFault::new("the disk failed"));
+        }
+        let mut mail = Vec::new();
+        receiver.receive_gathered(&mut mail, usize::MAX);
+        assert_eq!(mail.len(), limits::MAILBOX_CAPACITY);
+        assert_eq!(receiver.receive(&mut mail, 1).await, 1);
+        assert!(matches!(mail.last(), Some(Mail::Fault(_))));
     }
 }

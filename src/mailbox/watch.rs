@@ -98,14 +98,7 @@ const _: () = assert!(DRAIN_REPORT_BYTES * 4 <= limits::WATCH_STREAM_BYTES);
 
 impl Drop for WatchResponses {
     fn drop(&mut self) {
-        let mail = Mail::Watch { stream: self.stream, command: WatchCommand::Close };
-        let sender = self.mailbox.mail.clone();
-        if let Err(mpsc::error::TrySendError::Full(mail)) = sender.try_send(mail) {
-            crate::rt::spawn(async move {
-                // The loop is gone when this fails, and the stream with it.
-                let _ = sender.send(mail).await;
-            });
-        }
+        self.mailbox.send_aside(Mail::Watch { stream: self.stream, command: WatchCommand::Close });
     }
 }
 

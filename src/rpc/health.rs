@@ -1,7 +1,7 @@
 //! `grpc.health.v1.Health`: the server as a whole serves as soon as it answers at all.
 
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::Rpc;
@@ -30,14 +30,16 @@ impl Health for Rpc {
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
-    /// The status now; it does not change while the server lives, so the stream then stays silent.
+    /// The status now; it does not change while the server lives, so the stream then stays silent until the
+    /// end.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         self.admit(request.metadata(), Serves::Voters)?;
+        let end = self.stream_end(request.metadata());
         let status = serving(&request.into_inner().service).unwrap_or(ServingStatus::ServiceUnknown);
         let now = stream::once(async move { Ok(HealthCheckResponse { status: status as i32 }) });
-        Ok(Response::new(now.chain(stream::pending()).boxed()))
+        Ok(Response::new(now.chain(end.into_stream().map(Err)).boxed()))
     }
 }

@@ -274,3 +274,63 @@ impl Chunks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::TryStreamExt;
+
+    use super::*;
+    use crate::mailbox::mailbox;
+    use crate::metrics::testing;
+    use crate::mvcc::testing::MemoryBackend;
+    use crate::mvcc::{Store, StoreConfig};
+    use crate::rpc::RpcConfig;
+
+    /// Services over keys `00`, `01` and so on, put one after the other.
+    fn services(keys: usize, max_request_bytes: usize) -> Rpc {
+        let (mut store, _) =
+            Store::restore(MemoryBackend::default().snapshot(), StoreConfig::default()).unwrap();
+        for key in 0..keys {
+            let mut write = store.write();
+            write.put(format!("{key:02}").into(), vec![b'v'; 100].into(), 0);
+            write.finish();
+        }
+        let view = MemberView { store: store.view(), ..testing::view() };
+        let (mailbox, _) = mailbox(view.into());
+        Rpc::new(mailbox, RpcConfig { max_request_bytes, max_txn_ops: 8, election_timeout: Duration::MAX })
+    }
+
+    /// Streams everything that `request` does not say otherwise, and compares how many keys each message
+    /// brings; the last one alone says the rest.
+    async fn check(rpc: &Rpc, request: RangeRequest, chunks: &[usize], count: i64, more: bool) {
+        let request = RangeRequest { key: "0".into(), range_end: "\0".into(), ..request };
+        let answer = rpc.range_stream(Request::new(request)).await.unwrap().into_inner();
+        let messages: Vec<_> = answer.try_collect().await.unwrap();
+        let messages: Vec<_> = messages.into_iter().map(|message| message.range_response.unwrap()).collect();
+        assert_eq!(messages.iter().map(|message| message.kvs.len()).collect::<Vec<_>>(), chunks);
+        let (last, others) = messages.split_last().unwrap();
+        assert!(others.iter().all(|message| (&message.header, message.count) == (&None, 0) && !message.more));
+        assert_eq!((last.count, last.more), (count, more));
+        let revision = rpc.mailbox.view().store.revision();
+        assert_eq!(last.header.as_ref().map(|header| header.revision), Some(revision));
+        let keys = messages.iter().flat_map(|message| &message.kvs).map(|kv| kv.decode().unwrap().key);
+        assert!(keys.enumerate().all(|(number, key)| key == format!("{number:02}")));
+    }
+
+    #[tokio::test]
+    async fn a_range_stream_finds_the_size_of_its_chunks() {
+        let all = RangeRequest::default;
+        let small = services(50, 1 << 20);
+        check(&small, all(), &[10, 20, 20], 50, false).await;
+        check(&small, RangeRequest { limit: 10, ..all() }, &[10], 50, true).await;
+        check(&small, RangeRequest { count_only: true, ..all() }, &[0], 50, false).await;
+        // In the past, and without values.
+        check(&small, RangeRequest { revision: 31, ..all() }, &[10, 20], 30, false).await;
+        check(&small, RangeRequest { keys_only: true, limit: 11, ..all() }, &[10, 1], 50, true).await;
+        check(&services(0, 1 << 20), all(), &[0], 0, false).await;
+        // A record has about 120 bytes.
+        check(&services(20, 500), all(), &[10, 5, 2, 3], 20, false).await;
+    }
+}

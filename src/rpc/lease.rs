@@ -15,6 +15,7 @@ use crate::proto::etcdserverpb::{
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse,
 };
+use crate::rt;
 use crate::types::LeaseId;
 
 impl Rpc {
@@ -69,21 +70,27 @@ impl Lease for Rpc {
 
     type LeaseKeepAliveStream = BoxStream<'static, Result<LeaseKeepAliveResponse, Status>>;
 
-    /// One answer a request, in order; an error ends the stream.
+    /// One answer a request, in order; an error ends the stream. Clients keep it open for as long as they
+    /// live, so the member's end must end it as well.
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         self.admit(request.metadata(), Serves::Voters)?;
-        let state = Some((self.clone(), request.into_inner()));
+        let end = self.stream_end(request.metadata());
+        let state = Some((self.clone(), request.into_inner(), end));
         let answers = stream::unfold(state, |state| async move {
-            let (rpc, mut requests) = state?;
-            let answer = match requests.next().await? {
+            let (rpc, mut requests, mut end) = state?;
+            let request = rt::select! {
+                status = &mut end => Err(status),
+                request = requests.next() => request?,
+            };
+            let answer = match request {
                 Ok(request) => rpc.renew(request).await,
                 Err(status) => Err(status),
             };
             let goes_on = answer.is_ok();
-            Some((answer, goes_on.then_some((rpc, requests))))
+            Some((answer, goes_on.then_some((rpc, requests, end))))
         });
         Ok(Response::new(answers.boxed()))
     }

@@ -20,6 +20,7 @@ mod maintenance;
 mod range_body;
 mod services;
 mod status;
+mod stream_end;
 mod unbuilt;
 mod watch;
 

@@ -12,11 +12,7 @@ use crate::member::WatchCommand;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::watch_server::Watch;
 use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
-use crate::rt;
-use crate::types::{MemberId, RequestError};
-
-/// Election timeouts without a leader after which a stream that requires one ends (etcd).
-const ELECTIONS_WITHOUT_LEADER: u32 = 3;
+use crate::types::RequestError;
 
 #[tonic::async_trait]
 impl Watch for Rpc {
@@ -27,16 +23,14 @@ impl Watch for Rpc {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         self.admit(request.metadata(), Serves::Voters)?;
-        let needs_leader = requires_leader(request.metadata());
+        let lost = requires_leader(request.metadata()).then(|| self.leader_lost(request.metadata()));
         let (session, responses) = self.mailbox.open_watch().await.map_err(status)?;
         let listening = listen(session, request.into_inner()).into_stream().filter_map(|()| async { None });
         // Both halves live in the connection's task: what the client says is passed on whenever the
         // stream is polled, and everything ends with it.
         let events = stream::select(listening, responses_until_stopped(responses));
-        if !needs_leader {
-            return Ok(Response::new(events.boxed()));
-        }
-        let lost = leader_lost(self.clone()).into_stream().map(|()| Err(status(RequestError::NoLeader)));
+        let Some(lost) = lost else { return Ok(Response::new(events.boxed())) };
+        let lost = lost.into_stream().map(Err);
         Ok(Response::new(end_after_error(stream::select(lost, events).boxed()).boxed()))
     }
 }
@@ -63,16 +57,6 @@ fn responses_until_stopped(
 ) -> impl stream::Stream<Item = Result<WatchResponse, Status>> {
     let stopped = stream::once(async { Err(status(RequestError::Stopped)) });
     end_after_error(responses.map(Ok).chain(stopped))
-}
-
-/// Ends once no leader was seen for long enough.
-async fn leader_lost(rpc: Rpc) {
-    let mut missed = 0;
-    while missed < ELECTIONS_WITHOUT_LEADER {
-        rt::sleep(rpc.election_timeout).await;
-        let leads = rpc.mailbox.view().status.leader != MemberId(0);
-        missed = if leads { 0 } else { missed + 1 };
-    }
 }
 
 /// Passes items on up to the first error, which is the last.

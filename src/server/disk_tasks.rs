@@ -118,6 +118,22 @@ fn is_single_entry(gathered: &[LogJob]) -> bool {
     matches!(gathered, [LogJob::Persist(persist)] if persist.entries.len() <= 1)
 }
 
+/// Tells the loop when the task that holds it ends. The loop outlives both tasks, so an end that it hears
+/// of behind no other fault is a panic; without this it would learn of it from its next job, and who waits
+/// for the last one never.
+struct TellOfEnd {
+    events: mpsc::UnboundedSender<DiskEvent>,
+    task: &'static str,
+}
+
+impl Drop for TellOfEnd {
+    fn drop(&mut self) {
+        let fault = LocalFault::new(format!("the {} task ended unexpectedly", self.task));
+        // The loop may be gone already; then nobody needs to hear of it.
+        let _ = self.events.send(DiskEvent::Failed(fault));
+    }
+}
+
 /// Runs the log task until the job queue closes or the disk fails. On the side it prepares the next
 /// segments, so that none has to be made while somebody waits.
 pub async fn log_task(
@@ -127,6 +143,7 @@ pub async fn log_task(
     clock: Arc<dyn Clock>,
     times: Arc<dyn DiskTimes>,
 ) {
+    let _tell = TellOfEnd { events: events.clone(), task: "log" };
     let mut preparing = true;
     let mut prepared = clock.now();
     let mut pace = Pace::default();
@@ -273,6 +290,7 @@ pub async fn database_task(
     clock: Arc<dyn Clock>,
     times: Arc<dyn DiskTimes>,
 ) {
+    let _tell = TellOfEnd { events: events.clone(), task: "database" };
     while let Some(job) = jobs.recv().await {
         let home_of_job = home.clone();
         let clock_of_job = clock.clone();
@@ -337,6 +355,18 @@ mod tests {
     fn persist(entries: u64) -> LogJob {
         let entry = |index| LogEntry { index, term: 1, kind: EntryKind::Normal, data: Default::default() };
         LogJob::Persist(Persist { entries: (0..entries).map(entry).collect(), ..Persist::default() })
+    }
+
+    #[tokio::test]
+    async fn the_loop_hears_of_a_task_that_panics() {
+        let (events, mut heard) = mpsc::unbounded_channel();
+        let guard = TellOfEnd { events, task: "log" };
+        let task = rt::spawn(async move {
+            let _tell = guard;
+            rt::blocking(|| panic!("a broken invariant")).await
+        });
+        assert!(matches!(heard.recv().await, Some(DiskEvent::Failed(_))));
+        assert!(task.await.is_err());
     }
 
     #[test]

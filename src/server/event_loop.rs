@@ -94,7 +94,7 @@ impl EventLoop {
         }
     }
 
-    /// Runs until `drained` is done or the member cannot go on. From `shutdown` on, watch streams end,
+    /// Runs until `drained` is done or the member cannot go on. From `shutdown` on, streams end,
     /// since nothing else would end them; everything else is still answered.
     ///
     /// # Errors
@@ -115,16 +115,18 @@ impl EventLoop {
             }
             let wakeup = self.member.next_wakeup(self.wiring.clock.now());
             rt::select! {
-                () = &mut drained => return Ok(Ended::Shutdown),
                 () = shutdown.wait(), if !self.stopping => {
                     self.stopping = true;
                     self.streams.clear();
+                    self.wiring.mailbox.announce_stop();
                 }
+                () = &mut drained => return self.ports_ended(),
+                // Before the queues: these may be ready every time, and time must go on nevertheless.
+                _ = tick.tick() => self.step(Input::Tick)?,
                 event = self.wiring.disk_events.recv() => match event {
                     Some(event) => self.on_disk(event)?,
                     None => return Err(LocalFault::new("the disk tasks ended unexpectedly")),
                 },
-                _ = tick.tick() => self.step(Input::Tick)?,
                 count = self.wiring.peer_events.recv_many(&mut self.from_peers, limits::MAILBOX_BATCH) => {
                     if count == 0 {
                         return Err(LocalFault::new("the peer transport ended unexpectedly"));
@@ -143,6 +145,11 @@ impl EventLoop {
             }
             self.take_what_gathered()?;
         }
+    }
+
+    /// Without ports nobody can be served; unless that was asked for, it is a fault.
+    fn ports_ended(&self) -> Result<Ended, LocalFault> {
+        if self.stopping { Ok(Ended::Shutdown) } else { Err(LocalFault::new("the ports ended unexpectedly")) }
     }
 
     /// Feeds the member with what came in while the last batch was handled.
@@ -252,6 +259,7 @@ impl EventLoop {
             self.perform(output)?;
         }
         self.outputs = outputs;
+        self.wiring.peers.forget_arrived();
         // Raft sends nothing more to a peer until it knows how its snapshot fared.
         for to in self.wiring.peers.take_failed_snapshots() {
             self.step(Input::SnapshotSent { to, ok: false })?;

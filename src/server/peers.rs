@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -14,6 +15,7 @@ use crate::disk::Disk;
 use crate::proto::detcdpb::{LeaseAnswer, LeaseCall};
 use crate::proto::etcdserverpb as pb;
 use crate::raft;
+use crate::rt;
 use crate::storage::{Export, Import, ImportError, Snapshot, StorageConfig, import_path};
 use crate::transport::{SnapshotSink, SnapshotSource, SnapshotStore, Transport};
 use crate::types::backend::BackendSnapshot;
@@ -27,8 +29,8 @@ pub struct Peers {
     transport: Transport,
     own_id: MemberId,
     database: Arc<Snapshot>,
-    /// The newest snapshot that arrived, until raft asks for its installation.
-    arrived: Option<(SnapshotPoint, PathBuf)>,
+    /// The snapshots that arrived since raft was last asked what is to be done.
+    arrived: Vec<(SnapshotPoint, PathBuf)>,
     disk: Arc<dyn Disk>,
     failed_snapshots: Vec<MemberId>,
 }
@@ -36,7 +38,7 @@ pub struct Peers {
 impl Peers {
     /// The peers of `own_id`, whose database on `disk` stands at `database`.
     pub fn new(transport: Transport, own_id: MemberId, database: Arc<Snapshot>, disk: Arc<dyn Disk>) -> Self {
-        Self { transport, own_id, database, arrived: None, disk, failed_snapshots: Vec::new() }
+        Self { transport, own_id, database, arrived: Vec::new(), disk, failed_snapshots: Vec::new() }
     }
 
     /// Sends messages; a snapshot message brings its data along.
@@ -103,11 +105,19 @@ impl Peers {
         self.database = database;
     }
 
-    /// Keeps the file of a snapshot that arrived. An older one that raft did not ask for is useless now.
+    /// Keeps the file of a snapshot that arrived, until raft has said whether it is to be installed.
     pub fn remember_arrived(&mut self, point: SnapshotPoint, file: PathBuf) {
-        if let Some((_, useless)) = self.arrived.replace((point, file)) {
-            // It costs only space, and the next start removes it.
-            let _ = self.disk.remove(&useless);
+        self.arrived.push((point, file));
+    }
+
+    /// Removes the files that raft had the chance to ask for, and did not: they are useless.
+    pub fn forget_arrived(&mut self) {
+        for (_, useless) in self.arrived.drain(..) {
+            let disk = self.disk.clone();
+            rt::spawn(rt::blocking(move || {
+                // It costs only space, and the next start removes it.
+                let _ = disk.remove(&useless);
+            }));
         }
     }
 
@@ -118,7 +128,9 @@ impl Peers {
 
     /// The file of the snapshot at this point, if it arrived.
     pub fn take_arrived(&mut self, point: &SnapshotPoint) -> Option<PathBuf> {
-        self.arrived.take_if(|(arrived, _)| arrived.index == point.index).map(|(_, file)| file)
+        let is_it = |arrived: &SnapshotPoint| (arrived.index, arrived.term) == (point.index, point.term);
+        let found = self.arrived.iter().position(|(arrived, _)| is_it(arrived))?;
+        Some(self.arrived.swap_remove(found).1)
     }
 }
 
@@ -139,7 +151,10 @@ pub fn remove_old_imports(disk: &dyn Disk, database: &Path) -> Result<(), LocalF
     let failed = |error| LocalFault::new(format!("cannot remove old imports: {error}"));
     let (Some(folder), prefix) = (database.parent(), import_path(database)) else { return Ok(()) };
     let Some(prefix) = prefix.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
-    for name in disk.list(folder).map_err(failed)?.iter().filter(|name| name.starts_with(prefix)) {
+    let is_import = |name: &&String| {
+        name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    for name in disk.list(folder).map_err(failed)?.iter().filter(is_import) {
         disk.remove(&folder.join(name)).map_err(failed)?;
     }
     Ok(())
@@ -150,20 +165,24 @@ pub struct Imports {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     config: StorageConfig,
+    /// Imports begun so far.
+    begun: AtomicU64,
 }
 
 impl Imports {
     /// Imports beside the database at `path`.
     pub fn new(disk: Arc<dyn Disk>, path: PathBuf, config: StorageConfig) -> Self {
-        Self { disk, path, config }
+        Self { disk, path, config, begun: AtomicU64::new(0) }
     }
 }
 
 impl SnapshotStore for Imports {
     fn begin(&self, point: &SnapshotPoint) -> Result<Box<dyn SnapshotSink>, LocalFault> {
-        // A name of its own, so that it never meets one that is being installed.
+        // A name of its own: it must not meet one that is being installed, and a leader that was not told
+        // in time sends the same snapshot again.
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
         let mut name = import_path(&self.path).into_os_string();
-        name.push(format!("-{}-{}", point.term, point.index));
+        name.push(format!("-{}-{}-{number}", point.term, point.index));
         let import = Import::begin(&*self.disk, Path::new(&name), self.config)?;
         Ok(Box::new(DatabaseSink(import)))
     }
@@ -187,5 +206,34 @@ fn refused(error: ImportError) -> LocalFault {
     match error {
         ImportError::Refused(reason) => LocalFault::new(reason),
         ImportError::Local(fault) => fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::OpenMode;
+    use crate::disk::memory::MemoryDisk;
+
+    #[test]
+    fn what_earlier_runs_left_of_imports_is_removed() {
+        let disk = MemoryDisk::new();
+        disk.create_dir(Path::new("/d/wal")).unwrap();
+        for name in ["db", "db.import", "db.import-3-17-0", "db.important", "lock"] {
+            drop(disk.open(&Path::new("/d").join(name), OpenMode::CreateNew).unwrap());
+        }
+        remove_old_imports(&disk, Path::new("/d/db")).unwrap();
+        assert_eq!(disk.list(Path::new("/d")).unwrap(), ["db", "db.important", "lock", "wal"]);
+    }
+
+    /// The file of the first may be on its way into the database's place.
+    #[test]
+    fn a_snapshot_that_comes_again_has_a_file_of_its_own() {
+        let disk = MemoryDisk::new();
+        disk.create_dir(Path::new("/d")).unwrap();
+        let imports = Imports::new(Arc::new(disk.clone()), "/d/db".into(), StorageConfig::default());
+        let point = SnapshotPoint { index: 17, term: 3, ..SnapshotPoint::default() };
+        let sinks = [imports.begin(&point).unwrap(), imports.begin(&point).unwrap()];
+        assert_eq!(disk.list(Path::new("/d")).unwrap().len(), sinks.len());
     }
 }

@@ -6,7 +6,11 @@
 //! - the database is behind the log: the usual case; the entries in between are applied again;
 //! - the database is ahead of the log, or they disagree at the database's index: a received snapshot was
 //!   installed and the crash came before the log heard of it; the log restarts behind the database;
-//! - there is a database and no log: the crash came during bootstrap, before anything was promised.
+//! - there is a database as bootstrap makes it and no log: the crash came during bootstrap, before
+//!   anything was promised.
+//!
+//! Any other combination comes from an operator's hand (a folder forgotten or mixed up). It is refused,
+//! and no file is changed or removed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,13 +20,19 @@ use prost::Message;
 use super::disk_tasks::{DatabaseHome, database_as_it_is};
 use crate::disk::Disk;
 use crate::member::Recovered;
-use crate::membership::InitialCluster;
+use crate::membership::{InitialCluster, Membership, MembershipRows};
 use crate::proto::detcdpb::WalMetadata;
 use crate::storage::Storage;
-use crate::types::backend::{AppliedPoint, BackendBatch, BackendSnapshot};
+use crate::types::backend::{AppliedPoint, BackendBatch, BackendSnapshot, Table};
 use crate::types::log::{HardState, LogEntry, SnapshotPoint};
 use crate::types::{ClusterId, LocalFault, MemberId};
 use crate::wal::{self, Wal, WalBatch, WalConfig};
+
+/// The entry that stands for the making of a cluster.
+const FIRST_INDEX: u64 = 1;
+
+/// Its term.
+const FIRST_TERM: u64 = 1;
 
 /// Where a member's state is.
 #[derive(Clone)]
@@ -69,22 +79,63 @@ pub fn reopen(home: &Home) -> Result<Option<Opened>, LocalFault> {
     }
     let metadata = WalMetadata::decode(found.metadata.clone())
         .map_err(|error| LocalFault::new(format!("the log's metadata cannot be read: {error}")))?;
+    // Opening it would make an empty one.
+    if !exists(home)? {
+        return Err(mismatch(home, "the database is missing"));
+    }
     let storage = Storage::open(&**disk, &home.database.path, home.database.config)?;
-    let applied = storage.snapshot().applied()?.ok_or_else(|| {
-        LocalFault::new(format!(
-            "the database {} holds nothing although the log {} does",
-            home.database.path.display(),
-            home.wal_dir.display()
-        ))
-    })?;
+    let applied = storage
+        .snapshot()
+        .applied()?
+        .ok_or_else(|| mismatch(home, "the database holds nothing although the log does"))?;
+    let cluster_id = ClusterId(metadata.cluster_id);
+    if let Some(other) = cluster_of(&*storage.snapshot())?.filter(|held| *held != cluster_id) {
+        let reason = format!("the log is of cluster {cluster_id}, the database of cluster {other}");
+        return Err(mismatch(home, &reason));
+    }
+    if let Some(reason) = contradiction(&found, &applied) {
+        return Err(mismatch(home, &reason));
+    }
     let recovered = join(&mut wal, found, &storage, &applied)?;
-    Ok(Some(Opened {
-        cluster_id: ClusterId(metadata.cluster_id),
-        member_id: MemberId(metadata.member_id),
-        wal,
-        storage,
-        recovered,
-    }))
+    Ok(Some(Opened { cluster_id, member_id: MemberId(metadata.member_id), wal, storage, recovered }))
+}
+
+/// The cluster that a database is of, if it says so.
+fn cluster_of(database: &dyn BackendSnapshot) -> Result<Option<ClusterId>, LocalFault> {
+    let rows = MembershipRows { meta: database.rows(Table::Meta)?, ..MembershipRows::default() };
+    Ok(Membership::restore(rows)?.map(|membership| membership.cluster_id()))
+}
+
+/// Why no crash can have left this log beside a database that stands here, if so.
+fn contradiction(found: &wal::Recovered, applied: &AppliedPoint) -> Option<String> {
+    let AppliedPoint { index, term, .. } = applied;
+    if *index < found.snapshot.index {
+        let begin = found.snapshot.index;
+        return Some(format!(
+            "the log begins behind entry {begin}, but the database only holds the effects up to entry {index}"
+        ));
+    }
+    // What is committed stays: a database that replaced this one would hold the same entries.
+    let commit = found.hard_state.commit;
+    if *index <= commit && !agrees(&found.snapshot, &found.entries, &standing(applied)) {
+        return Some(format!(
+            "the database stands at entry {index} of term {term}, but the log has committed another entry {index}"
+        ));
+    }
+    None
+}
+
+/// The log and the database are not of one member, or not of one time.
+fn mismatch(home: &Home, reason: &str) -> LocalFault {
+    let (log, database) = (home.wal_dir.display(), home.database.path.display());
+    LocalFault::new(format!("the log {log} and the database {database} do not belong together: {reason}"))
+}
+
+/// Whether there is a database.
+fn exists(home: &Home) -> Result<bool, LocalFault> {
+    let path = &home.database.path;
+    let failed = |error| LocalFault::new(format!("cannot look for {}: {error}", path.display()));
+    home.database.disk.exists(path).map_err(failed)
 }
 
 /// Makes one whole of the log and the database.
@@ -94,12 +145,6 @@ fn join(
     storage: &Storage,
     applied: &AppliedPoint,
 ) -> Result<Recovered, LocalFault> {
-    if applied.index < found.snapshot.index {
-        return Err(LocalFault::new(format!(
-            "the log begins behind entry {}, but the database only holds the effects up to entry {}",
-            found.snapshot.index, applied.index
-        )));
-    }
     let standing = standing(applied);
     let agrees = agrees(&found.snapshot, &found.entries, &standing);
     // Says so in the log as well: it keeps what follows the point if it agrees, and restarts if not.
@@ -140,7 +185,7 @@ fn standing(applied: &AppliedPoint) -> SnapshotPoint {
 /// log holds that entry, so a member that joins later gets a snapshot first.
 ///
 /// # Errors
-/// When the disk fails.
+/// When the disk fails, or there is a database with something in it: only its log is missing.
 pub fn bootstrap(home: &Home, cluster: &InitialCluster, member_id: MemberId) -> Result<Opened, LocalFault> {
     let disk: &Arc<dyn Disk> = &home.database.disk;
     remove_half_made(home)?;
@@ -149,7 +194,7 @@ pub fn bootstrap(home: &Home, cluster: &InitialCluster, member_id: MemberId) -> 
         ids.sort_unstable();
         ids
     };
-    let applied = AppliedPoint { index: 1, term: 1, voters, learners: Vec::new() };
+    let applied = AppliedPoint { index: FIRST_INDEX, term: FIRST_TERM, voters, learners: Vec::new() };
     let mut storage = Storage::open(&**disk, &home.database.path, home.database.config)?;
     storage.commit(BackendBatch {
         rows: cluster.to_membership()?.take_rows(),
@@ -159,7 +204,7 @@ pub fn bootstrap(home: &Home, cluster: &InitialCluster, member_id: MemberId) -> 
     let cluster_id = cluster.cluster_id();
     let metadata = WalMetadata { cluster_id: cluster_id.0, member_id: member_id.0 };
     let mut wal = Wal::create(disk.clone(), &home.wal_dir, home.wal, metadata.encode_to_vec().into())?;
-    let hard_state = HardState { term: 1, vote: 0, commit: 1 };
+    let hard_state = HardState { term: FIRST_TERM, vote: 0, commit: FIRST_INDEX };
     wal.append(&WalBatch {
         snapshot: Some(standing(&applied)),
         entries: Vec::new(),
@@ -171,13 +216,21 @@ pub fn bootstrap(home: &Home, cluster: &InitialCluster, member_id: MemberId) -> 
     Ok(Opened { cluster_id, member_id, wal, storage, recovered })
 }
 
-/// A bootstrap that crashed leaves a database without a log: nobody was promised anything by it.
+/// A bootstrap that crashed leaves a database without a log: nobody was promised anything by it. One that
+/// holds more has lost its log, most likely because the log's folder is not the one it was.
 fn remove_half_made(home: &Home) -> Result<(), LocalFault> {
-    let path = &home.database.path;
-    let disk = &home.database.disk;
-    let failed = |error| LocalFault::new(format!("cannot remove the unused {}: {error}", path.display()));
-    if disk.exists(path).map_err(failed)? {
-        disk.remove(path).map_err(failed)?;
+    if !exists(home)? {
+        return Ok(());
     }
-    Ok(())
+    let DatabaseHome { disk, path, config } = &home.database;
+    let applied = Storage::open(&**disk, path, *config)?.snapshot().applied()?;
+    if let Some(index) = applied.map(|applied| applied.index).filter(|index| *index > FIRST_INDEX) {
+        let reason = format!("the database holds the effects up to entry {index}, but there is no log");
+        return Err(mismatch(home, &reason));
+    }
+    disk.remove(path)
+        .map_err(|error| LocalFault::new(format!("cannot remove the unused {}: {error}", path.display())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,9 @@ mod tests {
     #[test]
     fn round_trips_add_up() {
         let counters = Counters::default();
-        [50_000, 150_000, 150_000, 9_000_000_000].map(|took| counters.round_trip(took));
+        for took in [50_000, 150_000, 150_000, 9_000_000_000] {
+            counters.round_trip(took);
+        }
         let round_trips = counters.read(MemberId(1)).round_trips;
         assert_eq!((round_trips.count(), round_trips.nanoseconds), (4, 9_000_350_000));
         assert_eq!(round_trips.buckets[..2], [1, 2]);
