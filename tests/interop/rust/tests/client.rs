@@ -193,6 +193,37 @@ async fn members_and_status() {
     assert_eq!((status.leader(), status.version()), (member.id(), "3.7.1"));
 }
 
+#[tokio::test]
+async fn three_members() {
+    let mut servers = Server::start_three();
+    let [mut one, mut two, mut three] =
+        [servers[0].client().await, servers[1].client().await, servers[2].client().await];
+    assert_eq!(one.member_list().await.unwrap().members().len(), 3);
+    let put = one.put("three/a", "1", None).await.unwrap().header().unwrap().revision();
+    for client in [&mut two, &mut three] {
+        let read = client.get("three/a", None).await.unwrap();
+        assert_eq!((pairs(read.kvs()), read.kvs()[0].mod_revision()), (vec![("three/a", "1")], put));
+    }
+    // A lease granted on one member lives by renewals on another, and its keys are seen on a third.
+    let lease = one.lease_grant(60, None).await.unwrap().id();
+    two.put("three/b", "2", Some(PutOptions::new().with_lease(lease))).await.unwrap();
+    let (mut keeper, mut renewals) = three.lease_keep_alive(lease).await.unwrap();
+    keeper.keep_alive().await.unwrap();
+    assert_eq!(renewals.message().await.unwrap().unwrap().ttl(), 60);
+    two.lease_revoke(lease).await.unwrap();
+    assert_eq!(three.get("three/b", None).await.unwrap().count(), 0);
+
+    let watched = WatchOptions::new().with_start_revision(put).with_prefix();
+    let mut stream = three.watch("three/", Some(watched)).await.unwrap();
+    let events = next_events(&mut stream, 3).await;
+    let seen: Vec<_> = events.iter().map(|event| (event.kind, event.key.as_str())).collect();
+    assert_eq!(seen, [("put", "three/a"), ("put", "three/b"), ("delete", "three/b")]);
+
+    servers[0].restart();
+    let mut back = servers[0].client().await;
+    assert_eq!(pairs(back.get("three/a", None).await.unwrap().kvs()), [("three/a", "1")]);
+}
+
 /// One watch event, as text.
 #[derive(Debug, PartialEq)]
 struct Event {

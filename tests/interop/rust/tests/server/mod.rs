@@ -1,4 +1,4 @@
-//! A single member that runs while a test needs it.
+//! Members that run while a test needs them.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -15,23 +15,46 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Server {
     process: Child,
     folder: TempDir,
+    member: Member,
+}
+
+/// How a member is started.
+struct Member {
+    name: String,
     client: SocketAddr,
     peer: SocketAddr,
+    cluster: String,
 }
 
 impl Server {
     /// Starts a member with an empty data folder.
     pub fn start() -> Self {
+        let peer = free_address();
+        Self::launch("interop".into(), peer, format!("interop=http://{peer}"))
+    }
+
+    /// Starts a cluster of three.
+    pub fn start_three() -> [Self; 3] {
+        let peers = [free_address(), free_address(), free_address()];
+        let name = |number: usize| format!("interop{number}");
+        let members: Vec<String> = peers
+            .iter()
+            .enumerate()
+            .map(|(number, peer)| format!("{}=http://{peer}", name(number)))
+            .collect();
+        [0, 1, 2].map(|number| Self::launch(name(number), peers[number], members.join(",")))
+    }
+
+    fn launch(name: String, peer: SocketAddr, cluster: String) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (client, peer) = (free_address(), free_address());
-        let process = launch(folder.path(), client, peer);
-        Self { process, folder, client, peer }
+        let member = Member { name, client: free_address(), peer, cluster };
+        Self { process: launch(folder.path(), &member), folder, member }
     }
 
     /// Kills the member and starts it again on its data.
     pub fn restart(&mut self) {
         self.kill();
-        self.process = launch(self.folder.path(), self.client, self.peer);
+        self.process = launch(self.folder.path(), &self.member);
     }
 
     /// A new connection to the member; waits until it serves.
@@ -46,7 +69,7 @@ impl Server {
     }
 
     pub fn client_url(&self) -> String {
-        format!("http://{}", self.client)
+        format!("http://{}", self.member.client)
     }
 
     fn kill(&mut self) {
@@ -67,16 +90,17 @@ impl Drop for Server {
     }
 }
 
-fn launch(folder: &Path, client: SocketAddr, peer: SocketAddr) -> Child {
+fn launch(folder: &Path, member: &Member) -> Child {
+    let Member { name, client, peer, cluster } = member;
     let log = std::fs::File::options().create(true).append(true).open(log_file(folder)).unwrap();
     let mut process = Command::new(binary())
-        .args(["--name", "interop"])
+        .args(["--name", name])
         .args(["--data-dir", folder.join("data").to_str().unwrap()])
         .args(["--listen-client-urls", &format!("http://{client}")])
         .args(["--advertise-client-urls", &format!("http://{client}")])
         .args(["--listen-peer-urls", &format!("http://{peer}")])
         .args(["--initial-advertise-peer-urls", &format!("http://{peer}")])
-        .args(["--initial-cluster", &format!("interop=http://{peer}")])
+        .args(["--initial-cluster", cluster])
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
