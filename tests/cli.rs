@@ -7,12 +7,13 @@
 #![cfg(not(madsim))]
 #![expect(clippy::disallowed_methods, reason = "a test of real processes waits and reads their files")]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -166,11 +167,20 @@ impl Server {
     }
 }
 
-/// Two addresses that nobody listens on at this moment.
+/// Two addresses that nobody listens on; no two calls in this process share one. The system may offer a
+/// port again while the server that it was given to has not bound it yet.
 fn free_addresses() -> [String; 2] {
-    // Both are held until both are known, so they differ.
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    listeners.each_ref().map(|listener| listener.local_addr().expect("an address").to_string())
+    static HANDED_OUT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    [(); 2].map(|()| {
+        loop {
+            // Not 127.0.0.1: outgoing connections come from there and could take the port.
+            let listener = TcpListener::bind("127.0.0.2:0").expect("a port");
+            let address = listener.local_addr().expect("an address").to_string();
+            if HANDED_OUT.lock().expect("no test panicked in here").insert(address.clone()) {
+                return address;
+            }
+        }
+    })
 }
 
 /// The command line of a server that is a cluster of its own.

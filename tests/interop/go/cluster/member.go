@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -60,15 +61,25 @@ func newMember(t testing.TB, binary, dir, name string) *Member {
 	return m
 }
 
-// FreeAddress is an address of this machine with a port that nobody listens on.
+// handedOut are the addresses that FreeAddress gave away. The system may offer a port again while the
+// member that it was given to has not bound it yet.
+var handedOut sync.Map
+
+// FreeAddress is an address of this machine with a port that nobody listens on; no two calls in this
+// process get the same one.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
+	for {
+		listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := listener.Addr().String()
+		listener.Close()
+		if _, again := handedOut.LoadOrStore(address, true); !again {
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // Start runs the member, without waiting until it serves.

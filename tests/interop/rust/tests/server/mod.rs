@@ -1,8 +1,10 @@
 //! Members that run while a test needs them.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use etcd_client::Client;
@@ -133,8 +135,16 @@ fn log_file(folder: &Path) -> PathBuf {
     folder.join("log")
 }
 
+/// An address that nobody listens on; no two calls in this process get the same one. The system may offer
+/// a port again while the member that it was given to has not bound it yet.
 fn free_address() -> SocketAddr {
-    // Not 127.0.0.1: outgoing connections come from there and could take the port of a member that
-    // is down.
-    TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap()
+    static HANDED_OUT: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    loop {
+        // Not 127.0.0.1: outgoing connections come from there and could take the port of a member that
+        // is down.
+        let address = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+        if HANDED_OUT.lock().unwrap().insert(address) {
+            return address;
+        }
+    }
 }
