@@ -16,6 +16,7 @@ use detcd::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use detcd::proto::etcdserverpb::{PutRequest, RangeRequest, StatusRequest};
 use detcd::rt::{self, SystemClock};
 use detcd::server::node::{self, Environment, NodeConfig};
+use detcd::server::reach::Reach;
 use madsim::runtime::{Handle, NodeHandle, Runtime};
 
 const MEMBERS: u8 = 3;
@@ -49,6 +50,8 @@ fn start(handle: &Handle, member: u8, disk: &MemoryDisk) -> NodeHandle {
             disk: Arc::new(disk.clone()),
             clock: Arc::new(SystemClock::new()),
             seed: u64::from(member),
+            reach: Reach::Ports,
+            observer: None,
         };
         async move {
             let (_trigger, shutdown) = rt::shutdown_channel();

@@ -1,10 +1,12 @@
 //! Families about the other members: what the transport counts, and who belongs to the cluster.
 
+use std::sync::Arc;
+
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::family::{Durations, labelled, labelled_counts};
 use crate::member::MemberView;
-use crate::transport::{PeerActivity, RoundTrips, Transport};
+use crate::transport::{PeerActivity, PeerNetwork, RoundTrips};
 use crate::types::MemberId;
 
 /// Who knows how the connections with the peers do.
@@ -13,9 +15,9 @@ pub trait PeerFigures: Send + Sync {
     fn activity(&self) -> Vec<PeerActivity>;
 }
 
-impl PeerFigures for Transport {
+impl PeerFigures for Arc<dyn PeerNetwork> {
     fn activity(&self) -> Vec<PeerActivity> {
-        Transport::activity(self)
+        PeerNetwork::activity(&**self)
     }
 }
 

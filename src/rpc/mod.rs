@@ -33,6 +33,7 @@ use crate::proto::etcdserverpb as pb;
 
 pub use instrument::Instrumented;
 pub use kv::RANGE_PATH;
+pub use services::{AllServices, Answer};
 
 /// What the services need to answer.
 #[derive(Clone)]

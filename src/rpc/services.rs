@@ -25,11 +25,11 @@ use crate::proto::v3electionpb::election_server::ElectionServer;
 use crate::proto::v3lockpb::lock_server::LockServer;
 
 /// What a call becomes.
-pub(super) type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+pub type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
-/// The generated services, all of one [`Rpc`].
+/// The generated services, all of one [`Rpc`], as a handler of whole HTTP requests.
 #[derive(Clone)]
-pub(super) struct AllServices {
+pub struct AllServices {
     kv: KvServer<Rpc>,
     watch: WatchServer<Rpc>,
     lease: LeaseServer<Rpc>,

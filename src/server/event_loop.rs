@@ -23,12 +23,14 @@ use crate::rt::sync::{mpsc, oneshot};
 use slab::Slab;
 
 use super::disk_tasks::{DatabaseJob, DiskEvent, LogJob};
+use super::observe::Observer;
 use super::peers::{PeerEvent, Peers};
 use crate::limits;
 use crate::mailbox::{Mail, MailboxReceiver};
 use crate::member::{Input, Member, Output, Persist, Reply, Ticket, WatchCommand};
 use crate::proto::etcdserverpb as pb;
 use crate::rt::{self, Clock, MissedTickBehavior, Shutdown};
+use crate::types::log::PeerMessage;
 use crate::types::{LocalFault, RequestError, StreamId};
 
 type ReplySender = oneshot::Sender<Result<Reply, RequestError>>;
@@ -60,6 +62,8 @@ pub struct Wiring {
     pub clock: Arc<dyn Clock>,
     /// Time between two ticks of raft.
     pub heartbeat: Duration,
+    /// Who looks on.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// The loop and what it owns.
@@ -169,6 +173,9 @@ impl EventLoop {
     }
 
     fn step(&mut self, input: Input) -> Result<(), LocalFault> {
+        if let Some(observer) = &self.wiring.observer {
+            observer.takes(&input);
+        }
         let now = self.wiring.clock.now();
         self.member.step(input, now)
     }
@@ -181,7 +188,7 @@ impl EventLoop {
                         self.step(Input::Persisted(number))?;
                     }
                     // What tells of it may leave now.
-                    self.wiring.peers.send(persist.send_after);
+                    self.send_to_peers(persist.send_after);
                 }
                 Ok(())
             }
@@ -267,9 +274,19 @@ impl EventLoop {
         Ok(())
     }
 
+    fn send_to_peers(&mut self, messages: Vec<PeerMessage>) {
+        if let Some(observer) = &self.wiring.observer {
+            observer.sends(&messages);
+        }
+        self.wiring.peers.send(messages);
+    }
+
     fn perform(&mut self, output: Output) -> Result<(), LocalFault> {
+        if let Some(observer) = &self.wiring.observer {
+            observer.gives(&output);
+        }
         match output {
-            Output::Send(messages) => self.wiring.peers.send(messages),
+            Output::Send(messages) => self.send_to_peers(messages),
             Output::Persist(persist) => self.persist(persist)?,
             Output::Commit(batch) => self.send_to_database(DatabaseJob::Commit(batch))?,
             Output::Install(point) => {

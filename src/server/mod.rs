@@ -8,6 +8,8 @@
 //!                               └── listeners    clients, peers, metrics
 //! ```
 //!
+//! `reach` and `observe` are what a simulator may put in place of ports, and beside the loop.
+//!
 //! `start` is for production alone; from `node` inwards the simulator runs the same code.
 
 pub mod config;
@@ -18,6 +20,8 @@ pub mod event_loop;
 pub mod listeners;
 pub mod logging;
 pub mod node;
+pub mod observe;
 pub mod peers;
+pub mod reach;
 pub mod recovery;
 pub mod start;

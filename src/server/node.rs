@@ -17,7 +17,9 @@ use super::data_dir::{self, DataDir};
 use super::disk_tasks::{self, DatabaseHome, DiskTimes};
 use super::event_loop::{Ended, EventLoop, Wiring};
 use super::listeners::{self, Handlers, Listeners};
+use super::observe::Observer;
 use super::peers::{self, Imports, Peers};
+use super::reach::{Direct, Inbox, Reach};
 use super::recovery::{self, Home, Opened};
 use crate::apply::StateMachineConfig;
 use crate::disk::Disk;
@@ -32,11 +34,11 @@ use crate::mvcc::StoreConfig;
 use crate::net;
 use crate::quota::Quota;
 use crate::raft::DriverConfig;
-use crate::rpc::{Instrumented, Rpc, RpcConfig};
+use crate::rpc::{AllServices, Instrumented, Rpc, RpcConfig};
 use crate::rt::sync::mpsc;
 use crate::rt::{self, Clock, Shutdown, TaskGroup};
 use crate::storage::StorageConfig;
-use crate::transport::{Transport, TransportConfig};
+use crate::transport::{PeerNetwork, Transport, TransportConfig};
 use crate::types::version::ETCD_VERSION;
 use crate::types::{ClusterId, LocalFault, MemberId, Now};
 use crate::wal::{self, WalConfig};
@@ -57,6 +59,10 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// Where its randomness starts.
     pub seed: u64,
+    /// How peers and clients reach it.
+    pub reach: Reach,
+    /// Who looks on, if anybody does.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// How one member is set up, in plain values.
@@ -172,14 +178,29 @@ pub async fn run(
     environment: Environment,
     shutdown: Shutdown,
 ) -> Result<Ended, LocalFault> {
-    let listeners = Listeners::bind(&config).await?;
+    let entrance = match &environment.reach {
+        Reach::Ports => Entrance::Ports(Listeners::bind(&config).await?),
+        Reach::Direct(direct) => Entrance::Direct(direct.clone()),
+    };
     let home = home(&config, &environment);
     let data_dir = DataDir::open(&*environment.disk, &config.data_dir, config.wal_dir.as_deref())?;
     peers::remove_old_imports(&*environment.disk, &home.database.path)?;
     let opened = open(&config, &home)?;
-    let ended = serve(config, environment, home, opened, listeners, shutdown).await;
+    let ended = serve(config, environment, home, opened, entrance, shutdown).await;
     drop(data_dir);
     ended
+}
+
+/// Where a member will be reached, found before anything is touched.
+enum Entrance {
+    Ports(Listeners),
+    Direct(Arc<dyn Direct>),
+}
+
+/// The same, with the way to the peers in place.
+enum Open {
+    Ports(Listeners, Transport),
+    Direct(Arc<dyn Direct>),
 }
 
 fn home(config: &NodeConfig, environment: &Environment) -> Home {
@@ -215,36 +236,47 @@ async fn serve(
     environment: Environment,
     home: Home,
     opened: Opened,
-    listeners: Listeners,
+    entrance: Entrance,
     shutdown: Shutdown,
 ) -> Result<Ended, LocalFault> {
     let Opened { cluster_id, member_id, wal, storage, recovered } = opened;
-    let Environment { disk, clock, seed } = environment;
+    let Environment { disk, clock, seed, observer, .. } = environment;
     let member_config = member_config(&config, cluster_id, member_id, seed);
+    if let Some(observer) = &observer {
+        observer.begins(member_id, &recovered);
+    }
     let mut member = Member::new(member_config, recovered, clock.now())?;
     let (mailbox, mailbox_receiver) = mailbox(member.view());
     let tasks = TaskGroup::new();
 
     let (peer_events, peer_event_queue) = mpsc::channel(PEER_EVENTS);
     let imports = Imports::new(disk.clone(), home.database.path.clone(), home.database.config);
-    let transport = Transport::new(
-        transport_config(&config, cluster_id, member_id, seed),
-        peer_events,
-        Arc::new(imports),
-        clock.clone(),
-        tasks.spawner(),
-    );
+    let inbox = Inbox { member_id, events: peer_events, snapshots: Arc::new(imports) };
+    let (network, entrance) = match entrance {
+        Entrance::Ports(listeners) => {
+            let transport = Transport::new(
+                transport_config(&config, cluster_id, member_id, seed),
+                inbox.events,
+                inbox.snapshots,
+                clock.clone(),
+                tasks.spawner(),
+            );
+            let network: Arc<dyn PeerNetwork> = Arc::new(transport.clone());
+            (network, Open::Ports(listeners, transport))
+        }
+        Entrance::Direct(direct) => (direct.join(inbox), Open::Direct(direct)),
+    };
     let metrics = Arc::new(Metrics::new(
         mailbox.clone(),
         MetricsConfig {
             server_version: ETCD_VERSION,
             handling_clock: config.extensive_metrics.then(|| clock.clone()),
             traffic: config.net.traffic.clone(),
-            peers: Arc::new(transport.clone()),
+            peers: Arc::new(network.clone()),
             features: config.features.clone(),
         },
     ));
-    let peers = Peers::new(transport.clone(), member_id, storage.snapshot(), disk);
+    let peers = Peers::new(network, member_id, storage.snapshot(), disk);
 
     let (log, log_jobs) = mpsc::unbounded_channel();
     let (database, database_jobs) = mpsc::unbounded_channel();
@@ -269,22 +301,30 @@ async fn serve(
             election_timeout: config.election,
         },
     );
-    let handlers = Handlers {
-        grpc: Instrumented::new(rpc, metrics.clone()),
-        client: http::client_handler(mailbox.clone(), metrics.clone(), Cors::any()),
-        metrics: http::metrics_handler(mailbox.clone(), metrics),
-        peer: http::peer_handler(mailbox.clone()),
-    };
     let ready =
         announce(mailbox.clone(), member_id, config.name.clone(), config.advertise_client_urls.clone());
-    let serving = rt::spawn(listeners::serve(
-        listeners,
-        handlers,
-        transport,
-        config.net.clone(),
-        ready,
-        shutdown.clone(),
-    ));
+    let serving = match entrance {
+        Open::Ports(listeners, transport) => {
+            let handlers = Handlers {
+                grpc: Instrumented::new(rpc, metrics.clone()),
+                client: http::client_handler(mailbox.clone(), metrics.clone(), Cors::any()),
+                metrics: http::metrics_handler(mailbox.clone(), metrics),
+                peer: http::peer_handler(mailbox.clone()),
+            };
+            let options = config.net.clone();
+            rt::spawn(listeners::serve(listeners, handlers, transport, options, ready, shutdown.clone()))
+        }
+        Open::Direct(direct) => {
+            let mut stopped = shutdown.clone();
+            rt::spawn(async move {
+                rt::select! {
+                    () = ready => {}
+                    () = stopped.wait() => {}
+                }
+                direct.serve(AllServices::new(&rpc), stopped).await;
+            })
+        }
+    };
     let wiring = Wiring {
         mailbox: mailbox_receiver,
         peer_events: peer_event_queue,
@@ -294,6 +334,7 @@ async fn serve(
         disk_events,
         clock,
         heartbeat: config.heartbeat,
+        observer,
     };
     // The loop outlives the connections, so that what they wait for is still answered.
     let drained = async {

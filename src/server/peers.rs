@@ -1,4 +1,4 @@
-//! The loop's way to the other members: the transport, and the snapshots that travel beside it.
+//! The loop's way to the other members: messages, and the snapshots that travel beside it.
 //!
 //! Raft only says that a follower needs a snapshot; the data is this member's database as its last
 //! commit left it, streamed in chunks. On the other side the data lands in a file aside, and raft hears
@@ -17,7 +17,7 @@ use crate::proto::etcdserverpb as pb;
 use crate::raft;
 use crate::rt;
 use crate::storage::{Export, Import, ImportError, Snapshot, StorageConfig, import_path};
-use crate::transport::{SnapshotSink, SnapshotSource, SnapshotStore, Transport};
+use crate::transport::{PeerNetwork, SnapshotSink, SnapshotSource, SnapshotStore};
 use crate::types::backend::BackendSnapshot;
 use crate::types::log::{PeerMessage, SnapshotPoint};
 use crate::types::{LocalFault, MemberId};
@@ -26,7 +26,7 @@ pub use crate::transport::PeerEvent;
 
 /// The other members, as the event loop sees them.
 pub struct Peers {
-    transport: Transport,
+    network: Arc<dyn PeerNetwork>,
     own_id: MemberId,
     database: Arc<Snapshot>,
     /// The snapshots that arrived since raft was last asked what is to be done.
@@ -37,21 +37,26 @@ pub struct Peers {
 
 impl Peers {
     /// The peers of `own_id`, whose database on `disk` stands at `database`.
-    pub fn new(transport: Transport, own_id: MemberId, database: Arc<Snapshot>, disk: Arc<dyn Disk>) -> Self {
-        Self { transport, own_id, database, arrived: Vec::new(), disk, failed_snapshots: Vec::new() }
+    pub fn new(
+        network: Arc<dyn PeerNetwork>,
+        own_id: MemberId,
+        database: Arc<Snapshot>,
+        disk: Arc<dyn Disk>,
+    ) -> Self {
+        Self { network, own_id, database, arrived: Vec::new(), disk, failed_snapshots: Vec::new() }
     }
 
     /// Sends messages; a snapshot message brings its data along.
     pub fn send(&mut self, messages: Vec<PeerMessage>) {
         if messages.iter().all(|message| message.snapshot.is_none()) {
             if !messages.is_empty() {
-                self.transport.send(messages);
+                self.network.send(messages);
             }
             return;
         }
         let (snapshots, plain): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|message| message.snapshot.is_some());
-        self.transport.send(plain);
+        self.network.send(plain);
         for message in snapshots {
             let to = MemberId(message.to);
             if let Err(reason) = self.send_snapshot(message) {
@@ -76,18 +81,18 @@ impl Peers {
         };
         let message = raft::with_snapshot_point(&message, &point).map_err(|error| format!("{error:?}"))?;
         let source = Box::new(DatabaseSource(Export::new(self.database.clone())));
-        self.transport.send_snapshot(MemberId(message.to), message.bytes, point, source);
+        self.network.send_snapshot(MemberId(message.to), message.bytes, point, source);
         Ok(())
     }
 
     /// Passes on a question about a lease.
     pub fn lease_call(&self, to: MemberId, call: LeaseCall) {
-        self.transport.lease_call(to, call);
+        self.network.lease_call(to, call);
     }
 
     /// Answers a question about a lease.
     pub fn lease_answer(&self, to: MemberId, answer: LeaseAnswer) {
-        self.transport.lease_answer(to, answer);
+        self.network.lease_answer(to, answer);
     }
 
     /// The members of the cluster are now these.
@@ -97,7 +102,7 @@ impl Peers {
             .filter(|member| member.id != self.own_id.0)
             .map(|member| (MemberId(member.id), member.peer_ur_ls.clone()))
             .collect();
-        self.transport.set_members(peers, BTreeSet::new());
+        self.network.set_members(peers, BTreeSet::new());
     }
 
     /// The database is now this.

@@ -9,6 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use super::config::{ClusterState, Metrics, ServerConfig, Stage, Url};
 use super::event_loop::Ended;
 use super::node::{self, Environment, NodeConfig};
+use super::reach::Reach;
 use crate::disk::real::RealDisk;
 use crate::metrics::Feature;
 use crate::net;
@@ -23,8 +24,13 @@ const RESERVED_DESCRIPTORS: u64 = 150;
 /// # Errors
 /// One sentence for the operator: why it did not start, or why it stopped.
 pub async fn run(config: &ServerConfig, shutdown: Shutdown) -> Result<Ended, LocalFault> {
-    let environment =
-        Environment { disk: Arc::new(RealDisk), clock: Arc::new(SystemClock::new()), seed: rand::random() };
+    let environment = Environment {
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(SystemClock::new()),
+        seed: rand::random(),
+        reach: Reach::Ports,
+        observer: None,
+    };
     node::run(node_config(config)?, environment, shutdown).await
 }
 

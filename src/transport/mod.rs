@@ -177,7 +177,36 @@ pub enum PeerEvent {
     Removed,
 }
 
-/// The way to the peers. Clones share it.
+/// The way to the peers, as a member's loop uses it: streams of [`Transport`], or whatever else brings
+/// messages to where they belong. No call waits, and none fails.
+pub trait PeerNetwork: Send + Sync {
+    /// Talks to these peers from now on, and to no others: see [`Transport::set_members`].
+    fn set_members(&self, peers: Vec<(MemberId, Vec<String>)>, removed: BTreeSet<MemberId>);
+
+    /// Queues messages for their receivers: see [`Transport::send`].
+    fn send(&self, messages: Vec<PeerMessage>);
+
+    /// Queues a question about a lease.
+    fn lease_call(&self, to: MemberId, call: LeaseCall);
+
+    /// Queues the answer to a question about a lease.
+    fn lease_answer(&self, to: MemberId, answer: LeaseAnswer);
+
+    /// Sends a snapshot, and answers with one [`PeerEvent::SnapshotSent`]: see
+    /// [`Transport::send_snapshot`].
+    fn send_snapshot(
+        &self,
+        to: MemberId,
+        message: Bytes,
+        point: SnapshotPoint,
+        source: Box<dyn SnapshotSource>,
+    );
+
+    /// How the connections with the peers do, by member, ascending.
+    fn activity(&self) -> Vec<PeerActivity>;
+}
+
+/// The way to the peers over TCP. Clones share it.
 #[derive(Clone)]
 pub struct Transport {
     shared: Arc<Shared>,
@@ -359,6 +388,38 @@ impl Transport {
             }
         });
         peer
+    }
+}
+
+impl PeerNetwork for Transport {
+    fn set_members(&self, peers: Vec<(MemberId, Vec<String>)>, removed: BTreeSet<MemberId>) {
+        Transport::set_members(self, peers, removed);
+    }
+
+    fn send(&self, messages: Vec<PeerMessage>) {
+        Transport::send(self, messages);
+    }
+
+    fn lease_call(&self, to: MemberId, call: LeaseCall) {
+        Transport::lease_call(self, to, call);
+    }
+
+    fn lease_answer(&self, to: MemberId, answer: LeaseAnswer) {
+        Transport::lease_answer(self, to, answer);
+    }
+
+    fn send_snapshot(
+        &self,
+        to: MemberId,
+        message: Bytes,
+        point: SnapshotPoint,
+        source: Box<dyn SnapshotSource>,
+    ) {
+        Transport::send_snapshot(self, to, message, point, source);
+    }
+
+    fn activity(&self) -> Vec<PeerActivity> {
+        Transport::activity(self)
     }
 }
 
