@@ -4,10 +4,11 @@
 //! then, and it freezes, as the clock of a machine does that is being moved. What a member's monotonic
 //! time never does is go back.
 //!
-//! Timers of the runtime run on true time; a member whose clock is fast has its heartbeat interval scaled
-//! when it starts (`world`), so that its ticks agree with its clock.
+//! Timers of the runtime run on true time; `Clock::timer` tells the member for how long to set them, so that
+//! its ticks agree with its clock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use detcd::rt::Clock;
 use detcd::types::Now;
@@ -108,5 +109,10 @@ impl Clock for SimClock {
         state.last = state.last.max(counted.saturating_sub(state.run_began));
         let wall = BEGINNING + state.wall_offset + (counted / Now::MILLISECOND) as i64;
         Now { mono: state.last, wall: wall.max(0) as u64 }
+    }
+
+    fn timer(&self, span: Duration) -> Duration {
+        let nanoseconds = span.as_nanos() * u128::from(EXACT) / u128::from(self.rate());
+        Duration::from_nanos(nanoseconds as u64)
     }
 }

@@ -35,6 +35,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(600);
 /// Calls that must be answered for a run to say anything.
 const LEAST_ANSWERED: u64 = 10;
 
+/// Calls that are answered before faults begin.
+const WARM_UP_CALLS: u64 = 15;
+
 /// Clients that only watch have numbers from here on.
 const FIRST_WATCHER: u32 = 100;
 
@@ -61,7 +64,7 @@ pub fn run(setup: &Setup, trace: &Trace) -> Outcomes {
     let (setup, trace, shared) = (setup.clone(), trace.clone(), outcomes.clone());
     // A thread of its own: the standard library seeds its hash maps once for each thread.
     let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(move || {
-        let mut runtime = Runtime::with_seed_and_config(setup.seed, madsim::Config::default());
+        let mut runtime = Runtime::with_seed_and_config(setup.seed ^ (setup.schedule << 48), madsim::Config::default());
         runtime.set_time_limit(TIME_LIMIT);
         let told = trace.clone();
         let result = runtime.block_on(drive(setup, trace, shared.clone()));
@@ -180,7 +183,13 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<Vec<Contents>, Vio
         );
         watching.push(rt::spawn(run));
     }
-    let faults = rt::spawn(perform(world.clone(), setup.plan.clone()));
+    let (warm, told) = (world.clone(), recorder.clone());
+    let plan = setup.plan.clone();
+    let faults = rt::spawn(async move {
+        // Faults before anybody has done anything hurt nobody.
+        let _ = wait_until(&warm, 3_000, || told.answered() >= WARM_UP_CALLS).await;
+        perform(warm, plan).await;
+    });
     let clients: Vec<_> = (1..=setup.workload.clients)
         .map(|client| {
             let random = stream(setup.seed, &format!("client {client}"));

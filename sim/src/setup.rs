@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::bus::Network;
 use crate::clock::EXACT;
 use crate::history::MemberNumber;
+use crate::model::Settings;
 use crate::nemesis::Plan;
 use crate::random::{Draw, Random, stream};
 use crate::workload::Workload;
@@ -74,6 +75,9 @@ pub struct Setup {
     pub seed: u64,
     /// What kind of run.
     pub profile: Profile,
+    /// Which of many schedules, 0 for the seed's own: the same run with its tasks in another order.
+    #[serde(default)]
+    pub schedule: u64,
     /// Number of members.
     pub members: MemberNumber,
     /// How every member is configured.
@@ -111,9 +115,33 @@ pub struct Tuning {
 }
 
 impl Tuning {
+    /// etcd's defaults, as far as they matter to a short run.
+    pub const PLAIN: Tuning = Tuning {
+        heartbeat_ms: 100,
+        election_ticks: 10,
+        pre_vote: true,
+        wal_segment_bytes: 1 << 20,
+        catchup_entries: 5000,
+        backend_interval_ms: 100,
+        backend_batch_operations: 1000,
+        compaction_batch: 1000,
+        compaction_pause_ms: 10,
+        watch_progress_ms: 600_000,
+        lease_checkpoint: false,
+        quota_bytes: 0,
+    };
+
     /// One election timeout in milliseconds.
     pub fn election_ms(&self) -> u64 {
         self.heartbeat_ms * self.election_ticks
+    }
+
+    /// What the model must know of it.
+    pub fn model_settings(&self) -> Settings {
+        // etcd 4.1: one and a half elections, in whole ticks, rounded up to seconds.
+        let ticks = self.election_ticks * 3 / 2;
+        let min_lease_ttl = (ticks * self.heartbeat_ms).div_ceil(1000) as i64;
+        Settings { min_lease_ttl, ..Settings::default() }
     }
 
     fn draw(random: &mut Random) -> Self {
@@ -147,7 +175,19 @@ impl Setup {
         let left_behind =
             if members >= 3 && topology.percent(25) { topology.random_range(1..=members) } else { 0 };
         let buggify = stream(seed, "buggify").percent(60);
-        Self { seed, profile, members, tuning, network, clocks, workload, plan, left_behind, buggify }
+        Self {
+            seed,
+            profile,
+            schedule: 0,
+            members,
+            tuning,
+            network,
+            clocks,
+            workload,
+            plan,
+            left_behind,
+            buggify,
+        }
     }
 }
 

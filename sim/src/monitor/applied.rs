@@ -17,8 +17,8 @@ pub fn check_view(state: &mut State, member: MemberNumber, view: &MemberView) {
         // Held against the model when the entries are known.
         return;
     }
-    let expected = state.model.revision_at(applied);
-    if expected != 0 && revision != expected {
+    let Some(expected) = state.model.revision_at(applied) else { return };
+    if revision != expected {
         let text = format!(
             "m{member} has applied entry {applied} and stands at revision {revision}; after that entry it \
              must be {expected}"

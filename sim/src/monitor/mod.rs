@@ -32,7 +32,7 @@ use detcd::types::log::{EntryKind, PeerMessage};
 use crate::clock::true_time;
 use crate::evidence::{Committed, Violation};
 use crate::history::{MemberNumber, Time};
-use crate::model::Model;
+use crate::model::{Model, Settings};
 use crate::trace::{Trace, What};
 
 use shadow::Shadow;
@@ -59,12 +59,15 @@ pub(crate) struct State {
     violations: Vec<Violation>,
 }
 
+/// The claim that the committed log is one that can be applied.
+const CLAIM: &str = "agreement";
+
 /// Members make the first entry without a log: see `server/recovery`.
 const FIRST_INDEX: u64 = 1;
 
 impl Monitor {
     /// A monitor that has seen nothing.
-    pub fn new(trace: Trace) -> Self {
+    pub fn new(trace: Trace, settings: Settings) -> Self {
         let state = State {
             trace,
             members: BTreeMap::new(),
@@ -73,7 +76,7 @@ impl Monitor {
             chains: BTreeMap::new(),
             committed: Vec::new(),
             committed_chains: Vec::new(),
-            model: Model::new(),
+            model: Model::new(settings),
             violations: Vec::new(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -206,10 +209,10 @@ impl State {
             };
             agreement::check_durable_quorum(self, member, next, &slot);
             let is_conf_change = slot.kind != EntryKind::Normal;
-            if !is_conf_change {
-                self.model.apply(next, &slot.data);
-            } else {
-                self.model.apply(next, &bytes::Bytes::new());
+            let taken = if is_conf_change { self.model.pass(next) } else { self.model.apply(next, &slot.data) };
+            if let Err(reason) = taken.map(drop) {
+                self.violated(CLAIM, reason);
+                return;
             }
             self.committed_chains.push(slot.chain);
             self.committed.push(Committed {

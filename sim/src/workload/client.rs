@@ -55,8 +55,9 @@ pub async fn run_client(
         let failed = !matches!(outcome, Outcome::Answered(_) | Outcome::Failed(_));
         recorder.returned(number, outcome);
         if failed {
-            // As clients do: try another member after a while.
+            // As clients do: try another member, after a while.
             member = random.random_range(1..=world.size());
+            rt::sleep(Duration::from_millis(random.random_range(20..=300))).await;
         }
         let pause = random.random_range(0..=workload.pause_ms);
         if pause > 0 {

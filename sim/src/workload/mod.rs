@@ -99,8 +99,8 @@ impl Workload {
         };
         Self {
             clients,
-            calls: random.log_uniform(20, 60) as u32,
-            pause_ms: random.log_uniform(1, 250),
+            calls: random.log_uniform(40, 140) as u32,
+            pause_ms: random.log_uniform(4, 250),
             patience_ms: random.log_uniform(100, 6000),
             keys: random.log_uniform(2, 30) as u32,
             roaming_percent: random.random_range(0..=60),
@@ -117,6 +117,36 @@ impl Workload {
 }
 
 impl Weights {
+    /// How many kinds there are.
+    pub const COUNT: usize = 16;
+
+    /// Switches one kind off, counted in the order of the fields; puts stay.
+    pub fn clear(&mut self, kind: usize) {
+        let kinds: [&mut u32; Self::COUNT] = [
+            &mut self.list,
+            &mut self.past_read,
+            &mut self.delete,
+            &mut self.compare_and_swap,
+            &mut self.txn,
+            &mut self.compact,
+            &mut self.lease_grant,
+            &mut self.lease_revoke,
+            &mut self.keep_alive,
+            &mut self.time_to_live,
+            &mut self.lease_list,
+            &mut self.hash,
+            &mut self.status,
+            &mut self.bad_request,
+            &mut self.get,
+            &mut self.put,
+        ];
+        if let Some((weight, rest)) = kinds.into_iter().skip(kind).collect::<Vec<_>>().split_first_mut()
+            && !rest.is_empty()
+        {
+            **weight = 0;
+        }
+    }
+
     fn draw(random: &mut Random) -> Self {
         let mut maybe = |percent: u32, most: u32| {
             if random.percent(percent) { random.random_range(1..=most) } else { 0 }

@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use madsim::runtime::NodeHandle;
 
 use super::World;
-use crate::clock::{EXACT, SimClock, true_time};
+use crate::clock::{SimClock, true_time};
 use crate::disk::SimDisk;
 use crate::history::MemberNumber;
 use crate::random::{fnv, stream};
@@ -103,12 +103,12 @@ impl World {
         let seed = fnv(format!("{} m{member} run {run}", self.setup().seed).as_bytes());
         let environment = Environment {
             disk: Arc::new(disk),
-            clock: Arc::new(clock.clone()),
+            clock: Arc::new(clock),
             seed,
             reach: Reach::Direct(Arc::new(Attachment { world: self.clone(), member, run })),
             observer: Some(self.monitor().observer(member)),
         };
-        let config = self.config(member, clock.rate());
+        let config = self.config(member);
         let ended = node::run(config, environment, shutdown).await;
         self.run_ended(member, run, ended);
     }
@@ -255,19 +255,19 @@ impl World {
     /// The services of a member that serves, with its run and its node.
     pub fn serving(&self, member: MemberNumber) -> Option<(u64, NodeHandle, AllServices)> {
         let life = self.life(member);
-        Some((life.run, life.node.clone()?, life.serving.clone()?))
+        // Asked for anew: a handle of an earlier run stands for dead tasks.
+        let node = self.inner.handle.get_node(life.node.as_ref()?.id())?;
+        Some((life.run, node, life.serving.clone()?))
     }
 
     fn note_life(&self, member: MemberNumber, change: String) {
         self.inner.trace.note(true_time(), member, What::Life { change });
     }
 
-    fn config(&self, member: MemberNumber, rate: u64) -> NodeConfig {
+    fn config(&self, member: MemberNumber) -> NodeConfig {
         let tuning = self.setup().tuning;
         let peer = |member| format!("http://10.0.0.{member}:2380");
         let cluster: Vec<String> = self.members().map(|id| format!("m{id}={}", peer(id))).collect();
-        // Timers run on true time: ticks that agree with a fast clock come more often.
-        let on_clock = |milliseconds: u64| Duration::from_micros(milliseconds * 1000 * EXACT / rate);
         let milliseconds = Duration::from_millis;
         NodeConfig {
             name: format!("m{member}"),
@@ -275,8 +275,8 @@ impl World {
             initial_cluster: cluster.join(","),
             advertise_peer_urls: vec![peer(member)],
             advertise_client_urls: vec![format!("http://10.0.0.{member}:2379")],
-            heartbeat: on_clock(tuning.heartbeat_ms),
-            election: on_clock(tuning.election_ms()),
+            heartbeat: milliseconds(tuning.heartbeat_ms),
+            election: milliseconds(tuning.election_ms()),
             pre_vote: tuning.pre_vote,
             catchup_entries: tuning.catchup_entries,
             quota_backend_bytes: tuning.quota_bytes,

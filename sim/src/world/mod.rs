@@ -64,7 +64,7 @@ impl World {
     /// A world of this setup, with its members not started yet. Must be called inside the runtime.
     pub fn new(setup: Setup, trace: Trace) -> Self {
         let bus = Bus::new(stream(setup.seed, "bus"), setup.network, trace.clone());
-        let monitor = Monitor::new(trace.clone());
+        let monitor = Monitor::new(trace.clone(), setup.tuning.model_settings());
         let lives = (1..=setup.members).map(|number| Mutex::new(Life::new(number, &setup, &trace))).collect();
         let inner = Inner {
             client_random: Mutex::new(stream(setup.seed, "client latency")),
