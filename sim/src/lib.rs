@@ -16,6 +16,7 @@
 #![cfg(madsim)]
 
 pub mod checkers;
+pub mod disk;
 pub mod evidence;
 pub mod history;
 pub mod model;
