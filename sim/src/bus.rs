@@ -255,7 +255,8 @@ impl Bus {
             if state.blocked.contains(&parcel.path) {
                 continue;
             }
-            let (Some(from), Some(to)) = (state.ends.get(&parcel.path.0), state.ends.get(&parcel.path.1)) else {
+            let (Some(from), Some(to)) = (state.ends.get(&parcel.path.0), state.ends.get(&parcel.path.1))
+            else {
                 continue;
             };
             if (from.run, to.run) != parcel.runs {
@@ -309,7 +310,11 @@ impl Bus {
             || state.random.percent(network.loss_percent);
         let full = state.on_path.get(&path).copied().unwrap_or_default() >= network.capacity;
         let note = |fate, arrives| {
-            self.shared.trace.note(now, member, What::Message { to: number, message: label, term, index, fate, arrives });
+            self.shared.trace.note(
+                now,
+                member,
+                What::Message { to: number, message: label, term, index, fate, arrives },
+            );
         };
         if lost || full {
             note(Fate::Lost, 0);
@@ -504,7 +509,8 @@ impl PeerNetwork for Port {
             let index = point.index;
             let ok = bus.carry_snapshot((member, number), run, message, point, source).await;
             bus.shared.trace.note(true_time(), member, What::Snapshot { to: number, index, ok });
-            let events = bus.lock().ends.get(&member).filter(|end| end.run == run).map(|end| end.events.clone());
+            let events =
+                bus.lock().ends.get(&member).filter(|end| end.run == run).map(|end| end.events.clone());
             if let Some(events) = events {
                 // The loop may be gone.
                 let _ = events.send(PeerEvent::SnapshotSent { to, ok }).await;

@@ -20,6 +20,7 @@ use madsim::runtime::Runtime;
 use crate::bus::Network;
 use crate::checkers;
 use crate::clock::{EXACT, true_time};
+use crate::disk::charge_blocking_work;
 use crate::evidence::{ClockBounds, Evidence, Violation};
 use crate::history::{Answer, Contents, MemberNumber, Outcome, Request};
 use crate::nemesis::{perform, restart_fallen};
@@ -64,7 +65,8 @@ pub fn run(setup: &Setup, trace: &Trace) -> Outcomes {
     let (setup, trace, shared) = (setup.clone(), trace.clone(), outcomes.clone());
     // A thread of its own: the standard library seeds its hash maps once for each thread.
     let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(move || {
-        let mut runtime = Runtime::with_seed_and_config(setup.seed ^ (setup.schedule << 48), madsim::Config::default());
+        let mut runtime =
+            Runtime::with_seed_and_config(setup.seed ^ (setup.schedule << 48), madsim::Config::default());
         runtime.set_time_limit(TIME_LIMIT);
         let told = trace.clone();
         let result = runtime.block_on(drive(setup, trace, shared.clone()));
@@ -86,7 +88,8 @@ pub fn run(setup: &Setup, trace: &Trace) -> Outcomes {
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without a text").to_owned()
 }
 
@@ -97,6 +100,7 @@ fn note_violation(trace: &Trace, at: u64, violation: &Violation) {
 
 /// Everything that happens in the runtime.
 async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Result<(), Violation> {
+    charge_blocking_work();
     let recorder = Recorder::new(trace.clone());
     let world = World::new(setup.clone(), trace.clone());
     let result = phases(&world, &recorder).await;
@@ -140,15 +144,14 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
 fn heard_events(evidence: &Evidence) -> u64 {
     use crate::history::Word;
     let words = evidence.streams.iter().flat_map(|stream| &stream.words);
-    words.map(|(_, word)| if let Word::Heard(response) = word { response.events.len() as u64 } else { 0 }).sum()
+    words
+        .map(|(_, word)| if let Word::Heard(response) = word { response.events.len() as u64 } else { 0 })
+        .sum()
 }
 
 fn clock_bounds(setup: &Setup) -> ClockBounds {
     let rates = || setup.clocks.iter().map(|(rate, _)| *rate);
-    ClockBounds {
-        slowest_ppm: rates().min().unwrap_or(EXACT),
-        fastest_ppm: rates().max().unwrap_or(EXACT),
-    }
+    ClockBounds { slowest_ppm: rates().min().unwrap_or(EXACT), fastest_ppm: rates().max().unwrap_or(EXACT) }
 }
 
 async fn phases(world: &World, recorder: &Recorder) -> Result<Vec<Contents>, Violation> {
@@ -256,7 +259,7 @@ fn heal(world: &World, left_behind: MemberNumber) {
     world.bus().heal();
     world.bus().set_network(Network::CALM);
     for member in world.members() {
-        world.disk_of(member).mend();
+        world.mend_disk(member);
         world.resume(member);
         world.hide(member, false);
         world.start(member);
@@ -287,7 +290,8 @@ async fn must_serve(world: &World, recorder: &Recorder, member: MemberNumber) ->
             value: format!("m{member} attempt {attempt}").into(),
             ..Default::default()
         });
-        let get = Request::Range(pb::RangeRequest { key: Bytes::from_static(b"k/alive"), ..Default::default() });
+        let get =
+            Request::Range(pb::RangeRequest { key: Bytes::from_static(b"k/alive"), ..Default::default() });
         if succeeds(world, recorder, member, put).await && succeeds(world, recorder, member, get).await {
             return Ok(());
         }
@@ -330,7 +334,9 @@ async fn must_converge(world: &World, recorder: &Recorder, asked: MemberNumber) 
         stop_if_violated(world)?;
         let states: Vec<String> = lagging()
             .into_iter()
-            .map(|member| format!("m{member} {:?} {:?}", world.state_of(member), world.monitor().status(member)))
+            .map(|member| {
+                format!("m{member} {:?} {:?}", world.state_of(member), world.monitor().status(member))
+            })
             .collect();
         let text = format!(
             "{bound} ms after all faults have ended, entry {} is not applied by {}",
@@ -352,8 +358,11 @@ async fn read_everything(world: &World, member: MemberNumber) -> Result<Contents
     });
     let hash = Request::HashKv(pb::HashKvRequest { revision: 0 });
     for _ in 0..20 {
-        let outcomes = (call(world.channel(member), &request).await, call(world.channel(member), &hash).await);
-        if let (Outcome::Answered(Answer::Range(everything)), Outcome::Answered(Answer::HashKv(hash))) = outcomes {
+        let outcomes =
+            (call(world.channel(member), &request).await, call(world.channel(member), &hash).await);
+        if let (Outcome::Answered(Answer::Range(everything)), Outcome::Answered(Answer::HashKv(hash))) =
+            outcomes
+        {
             let revision = everything.header.as_ref().map_or(0, |header| header.revision);
             return Ok(Contents { member, revision, compacted: hash.compact_revision, everything });
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::Network;
 use crate::clock::EXACT;
+use crate::disk::Latency;
 use crate::history::MemberNumber;
 use crate::model::Settings;
 use crate::nemesis::Plan;
@@ -84,6 +85,8 @@ pub struct Setup {
     pub tuning: Tuning,
     /// The network while faults are on; later it is calm.
     pub network: Network,
+    /// How long disks take.
+    pub disk: Latency,
     /// How fast each member's clock runs, and how many milliseconds its wall time is off.
     pub clocks: Vec<(u64, i64)>,
     /// What clients do.
@@ -169,6 +172,7 @@ impl Setup {
         let members = *topology.pick(&[3, 3, 3, 3, 3, 3, 5, 1]);
         let tuning = Tuning::draw(&mut stream(seed, "tuning"));
         let network = draw_network(&mut stream(seed, "network"));
+        let disk = draw_latency(&mut stream(seed, "disk latency"));
         let clocks = draw_clocks(&mut stream(seed, "clocks"), profile, members);
         let workload = Workload::draw(&mut stream(seed, "workload"), profile);
         let plan = Plan::draw(&mut stream(seed, "nemesis"), members, workload.milliseconds());
@@ -182,6 +186,7 @@ impl Setup {
             members,
             tuning,
             network,
+            disk,
             clocks,
             workload,
             plan,
@@ -211,6 +216,14 @@ fn draw_network(random: &mut Random) -> Network {
         network.capacity = random.log_uniform(2, 50) as usize;
     }
     network
+}
+
+fn draw_latency(random: &mut Random) -> Latency {
+    if random.percent(30) {
+        return Latency::default();
+    }
+    let most = random.log_uniform(200_000, 20_000_000);
+    Latency { read: (0, 0), write: (1000, 20_000), sync: (100_000, most) }
 }
 
 fn draw_clocks(random: &mut Random, profile: Profile, members: MemberNumber) -> Vec<(u64, i64)> {

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::bus::Network;
-use crate::clock::EXACT;
 use crate::cli::{Job, run_all};
+use crate::clock::EXACT;
 use crate::setup::{Setup, Tuning};
 use crate::workload::Weights;
 
@@ -36,7 +36,13 @@ impl fmt::Display for Shrunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Setup { members, workload, network, tuning, clocks, plan, schedule, .. } = &self.setup;
         let (steps, calls) = self.before;
-        writeln!(f, "after {} runs: {} of {steps} faults, {} of {calls} calls", self.runs, plan.steps.len(), workload.clients * workload.calls)?;
+        writeln!(
+            f,
+            "after {} runs: {} of {steps} faults, {} of {calls} calls",
+            self.runs,
+            plan.steps.len(),
+            workload.clients * workload.calls
+        )?;
         writeln!(f, "breaks {}: {}", self.claim, self.text)?;
         writeln!(f, "members: {members}, schedule {schedule}")?;
         writeln!(
@@ -63,7 +69,8 @@ type Candidate = (usize, Setup);
 pub fn shrink(setup: Setup, arm: Option<String>, limit: Duration) -> Result<Shrunk, String> {
     let began = Instant::now();
     let shrinker = Shrinker::new(arm)?;
-    let (claim, text) = shrinker.breaks(&setup)?.ok_or("the run breaks no claim: there is nothing to shrink")?;
+    let (claim, text) =
+        shrinker.breaks(&setup)?.ok_or("the run breaks no claim: there is nothing to shrink")?;
     let before = (setup.plan.steps.len(), setup.workload.clients * setup.workload.calls);
     let mut shrunk = Shrunk { setup, claim, text, runs: 1, before };
     loop {
@@ -98,7 +105,8 @@ struct Shrinker {
 impl Shrinker {
     fn new(arm: Option<String>) -> Result<Self, String> {
         let folder = std::env::temp_dir().join(format!("detcd-shrink-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         Ok(Self { arm, folder })
     }
 
@@ -131,7 +139,8 @@ impl Shrinker {
         for (number, setup) in setups.iter().enumerate() {
             let file = self.folder.join(format!("{number}.json"));
             let text = serde_json::to_string(setup).map_err(|error| error.to_string())?;
-            std::fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+            std::fs::write(&file, text)
+                .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
             jobs.push(Job {
                 seed: setup.seed,
                 profile: setup.profile,

@@ -21,7 +21,10 @@ pub struct Batch {
 impl Batch {
     /// Runs that broke a claim.
     pub fn failures(&self) -> impl Iterator<Item = (usize, &Verdict)> {
-        self.done.iter().filter(|(_, verdict)| !verdict.violations.is_empty()).map(|(place, verdict)| (*place, verdict))
+        self.done
+            .iter()
+            .filter(|(_, verdict)| !verdict.violations.is_empty())
+            .map(|(place, verdict)| (*place, verdict))
     }
 
     /// Simulated seconds of all runs.

@@ -57,7 +57,9 @@ impl Job {
     fn arguments(&self) -> Vec<String> {
         let mut arguments = match &self.setup {
             Some(file) => vec!["--setup".into(), file.display().to_string()],
-            None => vec!["--seed".into(), self.seed.to_string(), "--profile".into(), self.profile.to_string()],
+            None => {
+                vec!["--seed".into(), self.seed.to_string(), "--profile".into(), self.profile.to_string()]
+            }
         };
         if let Some(bug) = &self.arm {
             arguments.extend(["--arm".into(), bug.clone()]);
@@ -75,7 +77,8 @@ impl Job {
     /// # Errors
     /// When no process can be started.
     pub fn trace(&self) -> Result<String, String> {
-        let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+        let program =
+            std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let output = Command::new(program)
             .arg("run")
             .args(self.arguments())
@@ -90,7 +93,8 @@ impl Job {
     /// # Errors
     /// When no process can be started.
     pub fn run(&self) -> Result<Verdict, String> {
-        let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+        let program =
+            std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let mut child = Command::new(program)
             .arg("run")
             .args(self.arguments())
@@ -123,7 +127,9 @@ impl Job {
         let verdict = output.lines().last().and_then(|line| serde_json::from_str(line).ok());
         Ok(match (ended, verdict) {
             (Some(_), Some(verdict)) => verdict,
-            (Some(status), None) => died("no-panic", format!("the run ended with {status}: {}", tail(&errors))),
+            (Some(status), None) => {
+                died("no-panic", format!("the run ended with {status}: {}", tail(&errors)))
+            }
             (None, _) => died("no-hang", format!("the run was cut off after {:?}", self.wall_limit)),
         })
     }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use super::batch::{Batch, run_all};
 use super::child::{Job, Verdict};
-use super::{PlantedArguments, ReportArguments, RunArguments, ScenarioArguments, ShrinkArguments, SwarmArguments, Which};
+use super::{
+    PlantedArguments, ReportArguments, RunArguments, ScenarioArguments, ShrinkArguments, SwarmArguments,
+    Which,
+};
 use crate::run::{self, Outcomes};
 use crate::setup::{Profile, Setup};
 use crate::trace::Trace;
@@ -38,7 +41,8 @@ impl Which {
 }
 
 fn read_setup(file: &Path) -> Result<Setup, String> {
-    let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let text =
+        fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     serde_json::from_str(&text).map_err(|error| format!("{} is no setup: {error}", file.display()))
 }
 
@@ -206,7 +210,8 @@ fn show_difference(job: &Job) -> Result<(), String> {
 /// `cargo sim shrink`.
 pub fn shrink(arguments: &ShrinkArguments) -> Done {
     let setup = arguments.which.setup()?;
-    let shrunk = crate::shrink::shrink(setup, arguments.which.arm.clone(), Duration::from_secs(arguments.seconds))?;
+    let shrunk =
+        crate::shrink::shrink(setup, arguments.which.arm.clone(), Duration::from_secs(arguments.seconds))?;
     let text = serde_json::to_string_pretty(&shrunk.setup).map_err(|error| error.to_string())?;
     fs::write(&arguments.out, text)
         .map_err(|error| format!("cannot write {}: {error}", arguments.out.display()))?;
@@ -226,7 +231,8 @@ pub fn planted(arguments: &PlantedArguments) -> Done {
     if let Some(unknown) = arguments.bug.iter().find(|name| !all.iter().any(|bug| bug.name == **name)) {
         return Err(format!("there is no planted bug {unknown:?}"));
     }
-    let at_once = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let at_once =
+        arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut missed = 0;
     println!("{:<38} {:>6} {:>8}  caught by", "bug", "seeds", "seconds");
     for bug in chosen {
@@ -284,7 +290,13 @@ pub fn report(arguments: &ReportArguments) -> Done {
     Ok(true)
 }
 
-fn write_report(file: &Path, setup: &Setup, verdict: &Verdict, trace: &Trace, line: &str) -> Result<(), String> {
+fn write_report(
+    file: &Path,
+    setup: &Setup,
+    verdict: &Verdict,
+    trace: &Trace,
+    line: &str,
+) -> Result<(), String> {
     let page = crate::report::page(setup, verdict, &trace.events(), line);
     fs::write(file, page).map_err(|error| format!("cannot write {}: {error}", file.display()))
 }
@@ -311,7 +323,8 @@ pub fn scenarios(arguments: &ScenarioArguments) -> Done {
             wall_limit: Duration::from_secs(60),
         });
     }
-    let at_once = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let at_once =
+        arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let batch = run_all(&jobs, at_once, true, |_| false)?;
     let mut failed: BTreeMap<&str, String> = BTreeMap::new();
     for (place, verdict) in &batch.done {

@@ -29,7 +29,8 @@ impl FromStr for Seeds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no range of seeds: write FIRST..END, such as 0..200, or one seed");
+        let wrong =
+            || format!("{text:?} is no range of seeds: write FIRST..END, such as 0..200, or one seed");
         let number = |text: &str| text.trim().parse::<u64>().map_err(|_| wrong());
         let (first, end) = match text.split_once("..") {
             Some((first, end)) => (number(first)?, number(end)?),

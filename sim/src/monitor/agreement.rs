@@ -4,8 +4,8 @@
 use detcd::member::{MemberStatus, Persist};
 use detcd::types::log::SnapshotPoint;
 
-use super::shadow::{Slot, point_text};
 use super::State;
+use super::shadow::{Slot, point_text};
 use crate::clock::true_time;
 use crate::history::MemberNumber;
 use crate::trace::What;
@@ -22,9 +22,11 @@ pub fn check_persist(state: &mut State, member: MemberNumber, persist: &Persist)
             state.trace.mark(true_time(), member, "tail overwritten");
         }
         if first.index <= state.committed_index()
-            && state.shadow(member).volatile.chain_at(first.index).is_some_and(|chain| {
-                state.committed_chain(first.index) == Some(chain)
-            })
+            && state
+                .shadow(member)
+                .volatile
+                .chain_at(first.index)
+                .is_some_and(|chain| state.committed_chain(first.index) == Some(chain))
         {
             let text = format!("m{member} replaces entry {}, which is committed", first.index);
             state.violated(CLAIM, text);

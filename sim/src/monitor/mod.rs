@@ -209,7 +209,8 @@ impl State {
             };
             agreement::check_durable_quorum(self, member, next, &slot);
             let is_conf_change = slot.kind != EntryKind::Normal;
-            let taken = if is_conf_change { self.model.pass(next) } else { self.model.apply(next, &slot.data) };
+            let taken =
+                if is_conf_change { self.model.pass(next) } else { self.model.apply(next, &slot.data) };
             if let Err(reason) = taken.map(drop) {
                 self.violated(CLAIM, reason);
                 return;

@@ -165,8 +165,8 @@ impl Log {
         if index < self.base.0 {
             return;
         }
-        let agrees = self.chain_at(index) == Some(chain)
-            || self.get(index).is_some_and(|slot| slot.term == term);
+        let agrees =
+            self.chain_at(index) == Some(chain) || self.get(index).is_some_and(|slot| slot.term == term);
         if agrees {
             self.entries = self.entries.split_off(&(index + 1));
         } else {

@@ -43,9 +43,10 @@ pub async fn restart_fallen(world: World) {
         rt::sleep(RESTART_AFTER).await;
         for member in world.members() {
             if matches!(world.state_of(member), State::Ended(_)) && world.faults_of(member) < 50 {
-                // What made it fall may be a dead device, which comes back with the power.
+                // What made it fall may be a dead device, which comes back with the power; or only the
+                // process was struck, and everything written is seen again.
                 if world.disk_of(member).is_dead() {
-                    world.kill(member, true);
+                    world.kill(member, world.faults_of(member) % 2 == 1);
                 }
                 world.start(member);
             }
@@ -146,14 +147,18 @@ async fn act(world: &World, action: Action, lasts: Duration) {
             };
             block(world, world.paths_of(member).into_iter().filter(passes).collect(), lasts).await;
         }
-        Action::Split(left) => block(world, paths_between(world, |a, b| left.contains(&a) != left.contains(&b)), lasts).await,
+        Action::Split(left) => {
+            block(world, paths_between(world, |a, b| left.contains(&a) != left.contains(&b)), lasts).await
+        }
         Action::Bridge(bridge) => {
             // The members before the bridge and those behind it only see each other through it.
             let apart = |a: MemberNumber, b: MemberNumber| a.min(b) < bridge && a.max(b) > bridge;
             let around = |a: MemberNumber, b: MemberNumber| a != bridge && b != bridge && (a % 2) != (b % 2);
             block(world, paths_between(world, |a, b| apart(a, b) || around(a, b)), lasts).await;
         }
-        Action::Flap(target, pace) => flap(world, number(target), Duration::from_millis(pace.max(1)), lasts).await,
+        Action::Flap(target, pace) => {
+            flap(world, number(target), Duration::from_millis(pace.max(1)), lasts).await
+        }
         Action::Mute(target, kinds) => mute(world, number(target), kinds, lasts).await,
         Action::Swizzle => swizzle(world, lasts).await,
         Action::HideFromClients(target) => {
@@ -263,13 +268,12 @@ async fn fell(world: &World, member: MemberNumber, power_cut: bool, lasts: Durat
 }
 
 async fn disk(world: &World, member: MemberNumber, fault: DiskFault, lasts: Duration) {
-    let disk = world.disk_of(member);
     if fault.damages() {
         world.monitor().excuse(member);
     }
-    disk.strike(fault);
+    world.strike_disk(member, fault);
     rt::sleep(lasts).await;
-    disk.mend();
+    world.mend_disk(member);
     if let DiskFault::DiesAt(_) | DiskFault::LyingSync = fault {
         fell(world, member, true, Duration::from_millis(50)).await;
     }

@@ -262,10 +262,9 @@ fn draw_action(
                 _ => DiskFault::DiesAt(random.log_uniform(1, 60)),
             },
         )),
-        15 if classes.damage && members >= 3 => Some(Action::Disk(
-            Target::Member(damaged),
-            DiskFault::Rot(random.log_uniform(1, 20) as u32),
-        )),
+        15 if classes.damage && members >= 3 => {
+            Some(Action::Disk(Target::Member(damaged), DiskFault::Rot(random.log_uniform(1, 20) as u32)))
+        }
         _ => None,
     }
 }
@@ -274,8 +273,12 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.when {
             When::At(at) => write!(f, "at {at} ms")?,
-            When::LeaderHasUncommitted(at) => write!(f, "after {at} ms, when the leader has uncommitted entries")?,
-            When::MemberLags(at, entries) => write!(f, "after {at} ms, when a member lags {entries} entries")?,
+            When::LeaderHasUncommitted(at) => {
+                write!(f, "after {at} ms, when the leader has uncommitted entries")?
+            }
+            When::MemberLags(at, entries) => {
+                write!(f, "after {at} ms, when a member lags {entries} entries")?
+            }
         }
         write!(f, ": {:?} for {} ms", self.action, self.lasts)
     }

@@ -1,3 +1,7 @@
 //! placeholder
-use crate::setup::Setup; use crate::trace::Event; use crate::cli::Verdict;
-pub fn page(_setup: &Setup, _verdict: &Verdict, _events: &[Event], _line: &str) -> String { String::new() }
+use crate::cli::Verdict;
+use crate::setup::Setup;
+use crate::trace::Event;
+pub fn page(_setup: &Setup, _verdict: &Verdict, _events: &[Event], _line: &str) -> String {
+    String::new()
+}

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use detcd::proto::etcdserverpb as pb;
+use detcd::proto::etcdserverpb::cluster_client::ClusterClient;
 use detcd::proto::etcdserverpb::kv_client::KvClient;
 use detcd::proto::etcdserverpb::lease_client::LeaseClient;
 use detcd::proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use detcd::proto::etcdserverpb::cluster_client::ClusterClient;
-use detcd::proto::etcdserverpb as pb;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
@@ -82,7 +82,9 @@ async fn answer(channel: Channel, request: Request) -> Result<Answer, Status> {
         Request::Txn(request) => Answer::Txn(kv().txn(request).await?.into_inner()),
         Request::Compact(request) => Answer::Compact(kv().compact(request).await?.into_inner()),
         Request::LeaseGrant(request) => Answer::LeaseGrant(lease().lease_grant(request).await?.into_inner()),
-        Request::LeaseRevoke(request) => Answer::LeaseRevoke(lease().lease_revoke(request).await?.into_inner()),
+        Request::LeaseRevoke(request) => {
+            Answer::LeaseRevoke(lease().lease_revoke(request).await?.into_inner())
+        }
         Request::LeaseKeepAlive(id) => Answer::LeaseKeepAlive(keep_alive(lease(), id).await?),
         Request::LeaseTimeToLive(request) => {
             Answer::LeaseTimeToLive(lease().lease_time_to_live(request).await?.into_inner())
@@ -95,7 +97,9 @@ async fn answer(channel: Channel, request: Request) -> Result<Answer, Status> {
         Request::MemberList(request) => {
             Answer::MemberList(ClusterClient::new(channel.clone()).member_list(request).await?.into_inner())
         }
-        Request::MoveLeader(request) => Answer::MoveLeader(maintenance().move_leader(request).await?.into_inner()),
+        Request::MoveLeader(request) => {
+            Answer::MoveLeader(maintenance().move_leader(request).await?.into_inner())
+        }
         Request::Alarm(request) => Answer::Alarm(maintenance().alarm(request).await?.into_inner()),
     })
 }
@@ -123,10 +127,7 @@ async fn range_stream(
     Ok(whole)
 }
 
-async fn keep_alive(
-    mut client: LeaseClient<Channel>,
-    id: i64,
-) -> Result<pb::LeaseKeepAliveResponse, Status> {
+async fn keep_alive(mut client: LeaseClient<Channel>, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
     let requests = futures::stream::iter([pb::LeaseKeepAliveRequest { id }]);
     let mut answers = client.lease_keep_alive(requests).await?.into_inner();
     answers.message().await?.ok_or_else(|| Status::unavailable("the stream ended without an answer"))

@@ -203,7 +203,8 @@ impl Generator {
 
     fn list(&mut self, random: &mut Random) -> Request {
         let (key, range_end) = self.span(random);
-        let mut request = pb::RangeRequest { key, range_end, serializable: random.percent(25), ..Default::default() };
+        let mut request =
+            pb::RangeRequest { key, range_end, serializable: random.percent(25), ..Default::default() };
         if random.percent(40) {
             request.limit = random.random_range(1..=6);
         }
@@ -285,7 +286,10 @@ impl Generator {
                     0..5 => Operation::RequestPut(self.put(random)),
                     5..9 => match self.list(random) {
                         Request::Range(range) | Request::RangeStream(range) => Operation::RequestRange(range),
-                        _ => Operation::RequestRange(pb::RangeRequest { key: self.key(random), ..Default::default() }),
+                        _ => Operation::RequestRange(pb::RangeRequest {
+                            key: self.key(random),
+                            ..Default::default()
+                        }),
                     },
                     9 | 10 => Operation::RequestDeleteRange(self.delete(random)),
                     _ if depth < 2 => Operation::RequestTxn(self.txn(random, depth + 1)),
@@ -306,7 +310,10 @@ impl Generator {
                 let value = self.learnt.lock().values.get(&key).cloned().unwrap_or_default();
                 (CompareTarget::Value, TargetUnion::Value(value))
             }
-            _ => (CompareTarget::Lease, TargetUnion::Lease(if random.percent(50) { 0 } else { self.lease(random) })),
+            _ => (
+                CompareTarget::Lease,
+                TargetUnion::Lease(if random.percent(50) { 0 } else { self.lease(random) }),
+            ),
         };
         let range_end = if random.percent(10) { self.key(random) } else { Bytes::new() };
         pb::Compare { result, target: target as i32, key, range_end, target_union: Some(union) }
@@ -337,7 +344,8 @@ impl Generator {
             0 => Request::Put(pb::PutRequest { value: self.value(random), ..Default::default() }),
             1 => {
                 let put = |this: &mut Self, key: &Bytes, random: &mut Random| {
-                    let put = pb::PutRequest { key: key.clone(), value: this.value(random), ..Default::default() };
+                    let put =
+                        pb::PutRequest { key: key.clone(), value: this.value(random), ..Default::default() };
                     operation(Operation::RequestPut(put))
                 };
                 let key = self.key(random);
@@ -380,14 +388,18 @@ pub fn describe(request: &Request) -> String {
         }
         Request::Range(range) => describe_range("range", range),
         Request::RangeStream(range) => describe_range("range stream", range),
-        Request::DeleteRange(delete) => format!("delete {}{}", key_text(&delete.key), end_text(&delete.range_end)),
+        Request::DeleteRange(delete) => {
+            format!("delete {}{}", key_text(&delete.key), end_text(&delete.range_end))
+        }
         Request::Txn(txn) => format!(
             "txn if {} then {} else {}",
             txn.compare.iter().map(describe_compare).collect::<Vec<_>>().join(" and "),
             describe_operations(&txn.success),
             describe_operations(&txn.failure)
         ),
-        Request::Compact(compact) => format!("compact {}{}", compact.revision, if compact.physical { " physically" } else { "" }),
+        Request::Compact(compact) => {
+            format!("compact {}{}", compact.revision, if compact.physical { " physically" } else { "" })
+        }
         Request::LeaseGrant(grant) => format!("grant lease {:x} for {} s", grant.id, grant.ttl),
         Request::LeaseRevoke(revoke) => format!("revoke lease {:x}", revoke.id),
         Request::LeaseKeepAlive(id) => format!("keep lease {id:x} alive"),

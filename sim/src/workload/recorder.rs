@@ -41,7 +41,15 @@ impl Recorder {
             state.open += 1;
             state.overlapped |= state.open > 1;
             let outcome = Outcome::Open;
-            state.operations.push(Operation { number, client, member, called: now, returned: None, request, outcome });
+            state.operations.push(Operation {
+                number,
+                client,
+                member,
+                called: now,
+                returned: None,
+                request,
+                outcome,
+            });
             number
         };
         self.trace.note(now, member, What::Call { operation: number, client, text });
@@ -167,7 +175,14 @@ fn describe_answer(answer: &Answer) -> String {
                 .iter()
                 .filter_map(|kv| kv.decode().ok())
                 .take(4)
-                .map(|kv| format!("{}={}@{}", key_text(&kv.key), key_text(&kv.value.slice(..kv.value.len().min(24))), kv.mod_revision))
+                .map(|kv| {
+                    format!(
+                        "{}={}@{}",
+                        key_text(&kv.key),
+                        key_text(&kv.value.slice(..kv.value.len().min(24))),
+                        kv.mod_revision
+                    )
+                })
                 .collect();
             format!("{} of {} {}", answer.kvs.len(), answer.count, keys.join(" "))
         }
@@ -175,9 +190,18 @@ fn describe_answer(answer: &Answer) -> String {
         Answer::Txn(answer) => format!("succeeded {}, {} answers", answer.succeeded, answer.responses.len()),
         Answer::LeaseGrant(answer) => format!("lease {:x} for {} s", answer.id, answer.ttl),
         Answer::LeaseKeepAlive(answer) => format!("lease {:x} has {} s", answer.id, answer.ttl),
-        Answer::LeaseTimeToLive(answer) => format!("lease {:x} has {} of {} s, {} keys", answer.id, answer.ttl, answer.granted_ttl, answer.keys.len()),
+        Answer::LeaseTimeToLive(answer) => format!(
+            "lease {:x} has {} of {} s, {} keys",
+            answer.id,
+            answer.ttl,
+            answer.granted_ttl,
+            answer.keys.len()
+        ),
         Answer::LeaseLeases(answer) => format!("{} leases", answer.leases.len()),
-        Answer::HashKv(answer) => format!("hash {:x} at {} compacted {}", answer.hash, answer.hash_revision, answer.compact_revision),
+        Answer::HashKv(answer) => format!(
+            "hash {:x} at {} compacted {}",
+            answer.hash, answer.hash_revision, answer.compact_revision
+        ),
         Answer::Status(answer) => format!("leader {:x} term {}", answer.leader, answer.raft_term),
         Answer::Compact(_)
         | Answer::LeaseRevoke(_)

@@ -1,11 +1,13 @@
 //! One member: its node, its disk, its clock, and how its runs begin and end.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use detcd::rpc::AllServices;
 use detcd::rt::{Shutdown, ShutdownTrigger, shutdown_channel};
+use detcd::server::data_dir;
 use detcd::server::event_loop::Ended;
 use detcd::server::node::{self, Environment, NodeConfig};
 use detcd::server::reach::{Direct, Inbox, Reach};
@@ -16,11 +18,15 @@ use madsim::runtime::NodeHandle;
 
 use super::World;
 use crate::clock::{SimClock, true_time};
-use crate::disk::SimDisk;
+use crate::disk::{Fault, SimDisk};
 use crate::history::MemberNumber;
-use crate::random::{fnv, stream};
+use crate::nemesis::DiskFault;
+use crate::random::{Random, fnv, stream};
 use crate::setup::Setup;
 use crate::trace::{Trace, What};
+
+/// Where every member keeps its data, on its own disk.
+const DATA_DIR: &str = "/data";
 
 /// What a member is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub struct Life {
     pub state: State,
     /// Its disk.
     pub disk: SimDisk,
+    /// What happens to it.
+    disk_random: Random,
     /// Its clock.
     pub clock: SimClock,
     /// Runs so far.
@@ -59,7 +67,8 @@ impl Life {
         let (rate, offset) = setup.clocks[usize::from(number) - 1];
         Self {
             state: State::Down,
-            disk: SimDisk::new(number, stream(setup.seed, &format!("disk {number}")), trace.clone()),
+            disk: new_disk(number, setup, trace),
+            disk_random: stream(setup.seed, &format!("faults of disk {number}")),
             clock: SimClock::new(rate, offset),
             run: 0,
             node: None,
@@ -69,6 +78,13 @@ impl Life {
             faults: 0,
         }
     }
+}
+
+fn new_disk(number: MemberNumber, setup: &Setup, trace: &Trace) -> SimDisk {
+    let disk = SimDisk::new(stream(setup.seed, &format!("disk {number}")));
+    disk.set_latency(setup.disk);
+    disk.record(trace.clone(), number, Arc::new(true_time));
+    disk
 }
 
 impl World {
@@ -97,12 +113,12 @@ impl World {
             life.run += 1;
             life.stop = Some(trigger);
             life.clock.begin_run();
-            (life.run, life.disk.clone(), life.clock.clone())
+            (life.run, life.disk.mount(), life.clock.clone())
         };
         self.note_life(member, format!("begins run {run}"));
         let seed = fnv(format!("{} m{member} run {run}", self.setup().seed).as_bytes());
         let environment = Environment {
-            disk: Arc::new(disk),
+            disk,
             clock: Arc::new(clock),
             seed,
             reach: Reach::Direct(Arc::new(Attachment { world: self.clone(), member, run })),
@@ -150,7 +166,8 @@ impl World {
         self.inner.bus.leave(member);
         self.inner.monitor.ended(member);
         if power_cut {
-            life.disk.power_cut();
+            let Life { disk, disk_random, .. } = &mut *life;
+            disk.power_cut(disk_random);
         } else {
             life.disk.kill();
         }
@@ -241,6 +258,32 @@ impl World {
         self.life(member).disk.clone()
     }
 
+    /// Lets something be wrong with a member's disk.
+    pub fn strike_disk(&self, member: MemberNumber, fault: DiskFault) {
+        let mut life = self.life(member);
+        let Life { disk, disk_random, .. } = &mut *life;
+        match fault {
+            DiskFault::WriteFails(count) => disk.arm(Fault::WriteError, count),
+            DiskFault::SyncFails => disk.arm(Fault::SyncError, 1),
+            DiskFault::Full => disk.set_capacity(Some(disk.used())),
+            DiskFault::Slow(times) => disk.set_slowdown(times as u32),
+            DiskFault::DiesAt(count) => disk.arm(Fault::Death, count),
+            DiskFault::LyingSync => disk.set_lying(true),
+            DiskFault::Rot(bits) => {
+                disk.rot(&data_dir::database_path(Path::new(DATA_DIR)), bits as usize, disk_random);
+            }
+        }
+    }
+
+    /// Ends everything that is wrong with a member's disk, but for damage that is done.
+    pub fn mend_disk(&self, member: MemberNumber) {
+        let disk = self.disk_of(member);
+        disk.disarm();
+        disk.set_capacity(None);
+        disk.set_slowdown(1);
+        disk.set_lying(false);
+    }
+
     /// A member's clock.
     pub fn clock_of(&self, member: MemberNumber) -> SimClock {
         self.life(member).clock.clone()
@@ -271,7 +314,7 @@ impl World {
         let milliseconds = Duration::from_millis;
         NodeConfig {
             name: format!("m{member}"),
-            data_dir: "/data".into(),
+            data_dir: DATA_DIR.into(),
             initial_cluster: cluster.join(","),
             advertise_peer_urls: vec![peer(member)],
             advertise_client_urls: vec![format!("http://10.0.0.{member}:2379")],

@@ -116,7 +116,10 @@ impl World {
 
     /// Every path between a member and the others, both ways.
     pub fn paths_of(&self, member: MemberNumber) -> Vec<Path> {
-        self.members().filter(|other| *other != member).flat_map(|other| [(member, other), (other, member)]).collect()
+        self.members()
+            .filter(|other| *other != member)
+            .flat_map(|other| [(member, other), (other, member)])
+            .collect()
     }
 
     /// Ends the work of clients; those that wait for an answer still get it.
