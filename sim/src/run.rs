@@ -18,11 +18,11 @@ use detcd::rt;
 use madsim::runtime::Runtime;
 
 use crate::bus::Network;
-use crate::checkers;
+use crate::checkers::{self, Options};
 use crate::clock::{EXACT, true_time};
 use crate::disk::charge_blocking_work;
 use crate::evidence::{ClockBounds, Evidence, Violation};
-use crate::history::{Answer, Contents, MemberNumber, Outcome, Request};
+use crate::history::{Answer, Contents, MemberNumber, Outcome, Request, Stream, Time, Word};
 use crate::nemesis::{perform, restart_fallen};
 use crate::random::stream;
 use crate::setup::Setup;
@@ -38,6 +38,12 @@ const LEAST_ANSWERED: u64 = 10;
 
 /// Calls that are answered before faults begin.
 const WARM_UP_CALLS: u64 = 15;
+
+/// One in so many seeds is also checked without the log.
+const BLACK_BOX_SHARE: u64 = 4;
+
+/// Steps that this check may take.
+const BLACK_BOX_STEPS: u64 = 200_000;
 
 /// Clients that only watch have numbers from here on.
 const FIRST_WATCHER: u32 = 100;
@@ -111,14 +117,16 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
     };
     (evidence.operations, evidence.streams) = recorder.history();
     let mut violations = world.monitor().violations();
-    let contents = match result {
-        Ok(contents) => {
+    let (healed, contents) = match result {
+        Ok((healed, contents)) => {
             evidence.contents = contents;
-            None
+            (Some(healed), None)
         }
-        Err(violation) => Some(violation),
+        Err(violation) => (None, Some(violation)),
     };
-    let found = world.monitor().with_model(|model| checkers::all(&evidence, model));
+    evidence.starts = world.starts();
+    let options = options(&setup, &evidence, healed);
+    let found = world.monitor().with_model(|model| checkers::with_model(&evidence, model, &options));
     for violation in &found {
         note_violation(&trace, true_time(), violation);
     }
@@ -142,7 +150,6 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
 }
 
 fn heard_events(evidence: &Evidence) -> u64 {
-    use crate::history::Word;
     let words = evidence.streams.iter().flat_map(|stream| &stream.words);
     words
         .map(|(_, word)| if let Word::Heard(response) = word { response.events.len() as u64 } else { 0 })
@@ -154,7 +161,33 @@ fn clock_bounds(setup: &Setup) -> ClockBounds {
     ClockBounds { slowest_ppm: rates().min().unwrap_or(EXACT), fastest_ppm: rates().max().unwrap_or(EXACT) }
 }
 
-async fn phases(world: &World, recorder: &Recorder) -> Result<Vec<Contents>, Violation> {
+/// What the checkers must know of the run.
+fn options(setup: &Setup, evidence: &Evidence, healed: Option<Time>) -> Options {
+    const SECOND: Time = 1_000_000_000;
+    let election = setup.tuning.election_ms() * 1_000_000;
+    Options {
+        settings: setup.tuning.model_settings(),
+        ended: true_time(),
+        healed,
+        late_expiry: 12 * SECOND + 2 * election,
+        lease_extension: 2 * election,
+        small_quota: setup.tuning.quota_bytes != 0,
+        unrecorded_clients: false,
+        black_box_steps: setup.seed.is_multiple_of(BLACK_BOX_SHARE).then_some(BLACK_BOX_STEPS),
+        open_streams: if healed.is_some() { open_streams(evidence) } else { Vec::new() },
+    }
+}
+
+/// The streams that nobody ended.
+fn open_streams(evidence: &Evidence) -> Vec<usize> {
+    let is_open = |stream: &&Stream| {
+        !stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left))
+    };
+    evidence.streams.iter().filter(is_open).map(|stream| stream.number).collect()
+}
+
+/// Goes through the phases. Gives when the last fault ended, and what the members hold at the end.
+async fn phases(world: &World, recorder: &Recorder) -> Result<(Time, Vec<Contents>), Violation> {
     let setup = world.setup().clone();
     let trace = world.trace();
     let phase = |name| trace.note(true_time(), 0, What::Phase { name });
@@ -217,6 +250,7 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<Vec<Contents>, Vio
 
     phase("convergence");
     heal(world, 0);
+    let healed = true_time();
     world.hold_still();
     must_converge(world, recorder, core[0]).await?;
     // Watchers that lag have this long: they are told in order, so the last revision says it all.
@@ -232,7 +266,7 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<Vec<Contents>, Vio
         }
     }
     stop_if_violated(world)?;
-    Ok(contents)
+    Ok((healed, contents))
 }
 
 fn stop_if_violated(world: &World) -> Result<(), Violation> {

@@ -22,9 +22,9 @@
 //!   claim of its own (`checkers/once.rs`), not something that the model repairs;
 //! - headers in its answers hold the revision alone: cluster, member and term are the member's to tell.
 
-pub mod hash;
-pub mod range;
-pub mod refusal;
+mod hash;
+mod range;
+mod refusal;
 mod request;
 mod store;
 #[cfg(test)]
@@ -259,7 +259,7 @@ impl Model {
         at_revision: i64,
         compacted: i64,
     ) -> Result<pb::RangeResponse, Refusal> {
-        range::answer(&self.store, request, Moment { revision: at_revision, compacted })
+        self.store.range(request, Moment { revision: at_revision, compacted })
     }
 
     /// What a transaction that only reads must answer at a moment.
@@ -267,7 +267,7 @@ impl Model {
     /// # Errors
     /// The refusal that the client must hear.
     pub fn read_txn(&self, request: &pb::TxnRequest, moment: Moment) -> Result<pb::TxnResponse, Refusal> {
-        txn::read(&self.store, request, moment)
+        self.store.read_txn(request, moment)
     }
 
     /// Every key that is alive at a revision, in key order, as a Range of everything answers it.
@@ -291,9 +291,14 @@ impl Model {
         self.events(revision).iter().rev().find(|change| change.key == *key)?.record.as_ref()
     }
 
+    /// Everything that ever was in the store, to be asked at a [`Moment`].
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// What HashKV must answer for a revision when the store is compacted up to `compacted`.
     pub fn hash(&self, revision: i64, compacted: i64) -> u32 {
-        hash::of(&self.store, revision, compacted)
+        self.store.hash(revision, compacted)
     }
 }
 

@@ -14,7 +14,7 @@ use detcd::proto::etcdserverpb as pb;
 use detcd::proto::etcdserverpb::alarm_request::AlarmAction;
 
 use super::request::costs_space;
-use super::{Applied, Change, Interval, Refusal, Settings, txn};
+use super::{Applied, Change, Interval, Moment, Refusal, Settings, hash, range, txn};
 use crate::history::Answer;
 
 /// The longest time to live that is granted, in seconds (etcd).
@@ -83,6 +83,27 @@ impl Store {
             }
         };
         Applied { revision: self.revision, answer, changes }
+    }
+
+    /// What a Range must answer at a moment, which may be long past.
+    ///
+    /// # Errors
+    /// The refusal that the client must hear.
+    pub fn range(&self, request: &pb::RangeRequest, moment: Moment) -> Result<pb::RangeResponse, Refusal> {
+        range::answer(self, request, moment)
+    }
+
+    /// What a transaction that only reads must answer at a moment.
+    ///
+    /// # Errors
+    /// The refusal that the client must hear.
+    pub fn read_txn(&self, request: &pb::TxnRequest, moment: Moment) -> Result<pb::TxnResponse, Refusal> {
+        txn::read(self, request, moment)
+    }
+
+    /// What HashKV must answer for a revision when the store is compacted up to `compacted`.
+    pub fn hash(&self, revision: i64, compacted: i64) -> u32 {
+        hash::of(self, revision, compacted)
     }
 
     /// What the raised alarms refuse (etcd 6.6).
@@ -185,7 +206,7 @@ impl Store {
     }
 
     /// The keys that are attached to a lease at a revision, in key order.
-    pub(super) fn keys_of_lease(&self, lease: i64, at: i64) -> Vec<Bytes> {
+    pub fn keys_of_lease(&self, lease: i64, at: i64) -> Vec<Bytes> {
         let records = self.keys.values().filter_map(|versions| at_revision(versions, at));
         records.filter(|record| record.lease == lease).map(|record| record.key.clone()).collect()
     }

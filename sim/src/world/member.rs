@@ -115,6 +115,7 @@ impl World {
             life.clock.begin_run();
             (life.run, life.disk.mount(), life.clock.clone())
         };
+        self.note_start(member);
         self.note_life(member, format!("begins run {run}"));
         let seed = fnv(format!("{} m{member} run {run}", self.setup().seed).as_bytes());
         let environment = Environment {

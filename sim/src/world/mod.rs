@@ -26,7 +26,8 @@ pub use direct::DirectChannel;
 pub use member::{Life, State};
 
 use crate::bus::{Bus, Path};
-use crate::history::MemberNumber;
+use crate::clock::true_time;
+use crate::history::{MemberNumber, Time};
 use crate::monitor::Monitor;
 use crate::random::{Random, stream};
 use crate::setup::Setup;
@@ -46,6 +47,8 @@ struct Inner {
     monitor: Monitor,
     handle: Handle,
     lives: Vec<Mutex<Life>>,
+    /// Every start of a member.
+    starts: Mutex<Vec<(Time, MemberNumber)>>,
     /// Latencies between clients and members.
     client_random: Mutex<Random>,
     flags: Flags,
@@ -74,6 +77,7 @@ impl World {
             monitor,
             handle: Handle::current(),
             lives,
+            starts: Mutex::default(),
             flags: Flags::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -107,6 +111,15 @@ impl World {
     /// All members.
     pub fn members(&self) -> impl Iterator<Item = MemberNumber> + use<> {
         1..=self.size()
+    }
+
+    /// Every start of a member so far.
+    pub fn starts(&self) -> Vec<(Time, MemberNumber)> {
+        self.inner.starts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_start(&self, member: MemberNumber) {
+        self.inner.starts.lock().unwrap_or_else(PoisonError::into_inner).push((true_time(), member));
     }
 
     /// A client's way to a member.
