@@ -45,6 +45,12 @@ const BLACK_BOX_SHARE: u64 = 4;
 /// Steps that this check may take.
 const BLACK_BOX_STEPS: u64 = 200_000;
 
+/// How long nothing must have come for watchers to have heard of everything.
+const WATCHERS_CATCH_UP: Duration = Duration::from_millis(1500);
+
+/// How often the cluster is found to be busy before that is held against it.
+const REST_TRIES: usize = 40;
+
 /// Clients that only watch have numbers from here on.
 const FIRST_WATCHER: u32 = 100;
 
@@ -117,15 +123,15 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
     };
     (evidence.operations, evidence.streams) = recorder.history();
     let mut violations = world.monitor().violations();
-    let (healed, contents) = match result {
-        Ok((healed, contents)) => {
-            evidence.contents = contents;
-            (Some(healed), None)
+    let (rest, contents) = match result {
+        Ok(mut rest) => {
+            evidence.contents = std::mem::take(&mut rest.contents);
+            (Some(rest), None)
         }
         Err(violation) => (None, Some(violation)),
     };
     evidence.starts = world.starts();
-    let options = options(&setup, &evidence, healed);
+    let options = options(&setup, &evidence, rest.as_ref());
     let found = world.monitor().with_model(|model| checkers::with_model(&evidence, model, &options));
     for violation in &found {
         note_violation(&trace, true_time(), violation);
@@ -162,32 +168,42 @@ fn clock_bounds(setup: &Setup) -> ClockBounds {
 }
 
 /// What the checkers must know of the run.
-fn options(setup: &Setup, evidence: &Evidence, healed: Option<Time>) -> Options {
+fn options(setup: &Setup, evidence: &Evidence, rest: Option<&Rest>) -> Options {
     const SECOND: Time = 1_000_000_000;
     let election = setup.tuning.election_ms() * 1_000_000;
     Options {
         settings: setup.tuning.model_settings(),
         ended: true_time(),
-        healed,
+        healed: rest.map(|rest| rest.healed),
         late_expiry: 12 * SECOND + 2 * election,
         lease_extension: 2 * election,
         small_quota: setup.tuning.quota_bytes != 0,
         unrecorded_clients: false,
         black_box_steps: setup.seed.is_multiple_of(BLACK_BOX_SHARE).then_some(BLACK_BOX_STEPS),
-        open_streams: if healed.is_some() { open_streams(evidence) } else { Vec::new() },
+        open_streams: if rest.is_some() { open_streams(evidence) } else { Vec::new() },
+        caught_up: rest.map_or(0, |rest| rest.caught_up),
     }
 }
 
 /// The streams that nobody ended.
 fn open_streams(evidence: &Evidence) -> Vec<usize> {
-    let is_open = |stream: &&Stream| {
-        !stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left))
-    };
+    let is_open =
+        |stream: &&Stream| !stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left));
     evidence.streams.iter().filter(is_open).map(|stream| stream.number).collect()
 }
 
-/// Goes through the phases. Gives when the last fault ended, and what the members hold at the end.
-async fn phases(world: &World, recorder: &Recorder) -> Result<(Time, Vec<Contents>), Violation> {
+/// A cluster that came to rest.
+struct Rest {
+    /// When the last fault ended.
+    healed: Time,
+    /// The revision that every watcher must have heard of.
+    caught_up: i64,
+    /// What the members hold.
+    contents: Vec<Contents>,
+}
+
+/// Goes through the phases.
+async fn phases(world: &World, recorder: &Recorder) -> Result<Rest, Violation> {
     let setup = world.setup().clone();
     let trace = world.trace();
     let phase = |name| trace.note(true_time(), 0, What::Phase { name });
@@ -252,21 +268,46 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<(Time, Vec<Content
     heal(world, 0);
     let healed = true_time();
     world.hold_still();
-    must_converge(world, recorder, core[0]).await?;
-    // Watchers that lag have this long: they are told in order, so the last revision says it all.
-    rt::sleep(Duration::from_millis(2000)).await;
+    must_serve(world, recorder, core[0]).await?;
+    come_to_rest(world, WATCHERS_CATCH_UP).await?;
     world.end_watching();
+    let caught_up = world.monitor().revision();
     for task in watching {
         let _ = task.await;
     }
-    let mut contents = Vec::new();
-    for member in world.members() {
-        if is_well(world, member) {
-            contents.push(read_everything(world, member).await?);
+    let contents = read_at_rest(world).await?;
+    stop_if_violated(world)?;
+    Ok(Rest { healed, caught_up, contents })
+}
+
+/// Waits until everybody has applied everything and nothing has come for so long. Leases that run out make
+/// entries for a while after the last client has gone.
+async fn come_to_rest(world: &World, quiet: Duration) -> Result<u64, Violation> {
+    for _ in 0..REST_TRIES {
+        let committed = must_converge(world).await?;
+        rt::sleep(quiet).await;
+        if world.monitor().committed_index() == committed {
+            return Ok(committed);
         }
     }
-    stop_if_violated(world)?;
-    Ok((healed, contents))
+    Err(Violation::new("liveness", "the cluster does not come to rest though no client asks for anything"))
+}
+
+/// Reads all members between two entries.
+async fn read_at_rest(world: &World) -> Result<Vec<Contents>, Violation> {
+    for _ in 0..REST_TRIES {
+        let committed = come_to_rest(world, Duration::from_millis(100)).await?;
+        let mut contents = Vec::new();
+        for member in world.members() {
+            if is_well(world, member) {
+                contents.push(read_everything(world, member).await?);
+            }
+        }
+        if world.monitor().committed_index() == committed {
+            return Ok(contents);
+        }
+    }
+    Err(Violation::new("liveness", "the members cannot be read at rest: there is always something new"))
 }
 
 fn stop_if_violated(world: &World) -> Result<(), Violation> {
@@ -352,10 +393,8 @@ async fn succeeds(world: &World, recorder: &Recorder, member: MemberNumber, requ
     answered
 }
 
-/// All members apply what is committed.
-async fn must_converge(world: &World, recorder: &Recorder, asked: MemberNumber) -> Result<(), Violation> {
-    // Something new, so that everybody hears of the last commit.
-    must_serve(world, recorder, asked).await?;
+/// All members apply what is committed. Gives its index.
+async fn must_converge(world: &World) -> Result<u64, Violation> {
     let bound = 60_000 + 40 * world.setup().tuning.election_ms();
     let lagging = || -> Vec<MemberNumber> {
         let committed = world.monitor().committed_index();
@@ -379,7 +418,7 @@ async fn must_converge(world: &World, recorder: &Recorder, asked: MemberNumber) 
         );
         return Err(Violation::new("convergence", text));
     }
-    Ok(())
+    Ok(world.monitor().committed_index())
 }
 
 /// Reads all keys of a member that is at rest.

@@ -108,13 +108,15 @@ impl Attribution {
             match expected(operation, settings) {
                 Expected::Nothing => {}
                 Expected::Wrong(place) => this.places[number] = place,
+                // Its entry has an id that the refusal does not tell.
+                Expected::Entry(Err(_)) if is_anonymous_grant(&operation.request) => {
+                    anonymous_grants.push(number);
+                }
                 Expected::Entry(result) => {
                     groups.entry(identity).or_default().answered.push((number, result));
                 }
-                Expected::Perhaps => match &operation.request {
-                    Request::LeaseGrant(grant) if grant.id == 0 => anonymous_grants.push(number),
-                    _ => groups.entry(identity).or_default().perhaps.push(number),
-                },
+                Expected::Perhaps if is_anonymous_grant(&operation.request) => anonymous_grants.push(number),
+                Expected::Perhaps => groups.entry(identity).or_default().perhaps.push(number),
             }
         }
         for group in groups.into_values() {
@@ -265,6 +267,11 @@ struct Window {
     called: Time,
     returned: Time,
     number: usize,
+}
+
+/// Whether it leaves the id of a lease to the member.
+fn is_anonymous_grant(request: &Request) -> bool {
+    matches!(request, Request::LeaseGrant(grant) if grant.id == 0)
 }
 
 fn window(operation: &Operation) -> Window {

@@ -73,6 +73,8 @@ pub struct Options {
     /// The streams that were open at the end, when the cluster had come to rest: their watchers must have
     /// heard of everything. Empty when the run did not come to rest.
     pub open_streams: Vec<usize>,
+    /// The revision that they must have heard of.
+    pub caught_up: i64,
 }
 
 impl Default for Options {
@@ -88,6 +90,7 @@ impl Default for Options {
             unrecorded_clients: false,
             black_box_steps: None,
             open_streams: Vec::new(),
+            caught_up: i64::MAX,
         }
     }
 }

@@ -43,7 +43,9 @@ use crate::history::Answer;
 
 pub use range::{Interval, Moment};
 pub use refusal::Refusal;
-pub use request::{check_delete, check_put, check_range, check_range_stream, check_txn, costs_space};
+pub use request::{
+    check_delete, check_lease_grant, check_put, check_range, check_range_stream, check_txn, costs_space,
+};
 pub use store::Store;
 pub use txn::{is_read_only, is_serializable};
 

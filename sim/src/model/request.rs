@@ -78,6 +78,14 @@ pub fn check_txn(request: &pb::TxnRequest, max_ops: usize) -> Result<(), Refusal
     Ok(())
 }
 
+/// A lease cannot be granted for longer than this, in seconds (etcd 4.1).
+pub const LONGEST_TTL: i64 = 9_000_000_000;
+
+/// What is wrong with asking for a lease.
+pub fn check_lease_grant(request: &pb::LeaseGrantRequest) -> Result<(), Refusal> {
+    if request.ttl > LONGEST_TTL { Err(Refusal::LeaseTooLong) } else { Ok(()) }
+}
+
 /// Whether a request takes space in the database, so that an alarm for the lack of it refuses it.
 pub fn costs_space(command: &Command) -> bool {
     match command {

@@ -37,14 +37,14 @@ fn left_behind(case: &Case<'_>, stream: &Stream) -> Vec<Violation> {
         if watcher.broken {
             continue;
         }
-        if let Some(change) = watcher.due_until(case, case.model.revision()) {
+        if let Some(change) = watcher.due_until(case, case.options.caught_up) {
             texts.push(format!(
                 "{place}: watcher {id} was never told of {} at revision {}, nor of what followed",
                 key_text(&change.key),
                 change.revision
             ));
         }
-        if replay.cancels.get(id).is_some_and(|asked| *asked > 0) {
+        if replay.cancels.get(id).is_some_and(|asked| !asked.is_empty()) {
             texts.push(format!("{place}: the end of watcher {id} was asked for and never told"));
         }
     }

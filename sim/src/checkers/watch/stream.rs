@@ -30,7 +30,9 @@ pub(super) struct Replay<'a> {
     /// The watchers that there are.
     pub(super) watchers: BTreeMap<i64, Watcher>,
     /// Cancellations that were asked for and not answered. One of no watcher gets no answer.
-    pub(super) cancels: BTreeMap<i64, usize>,
+    pub(super) cancels: BTreeMap<i64, Vec<usize>>,
+    /// Watchers that were asked for so far.
+    asked: usize,
     /// Whether the stream is over.
     pub(super) is_over: bool,
     progress_asked: usize,
@@ -48,6 +50,7 @@ pub(super) fn replay<'a>(case: &'a Case<'a>, stream: &'a Stream) -> Replay<'a> {
         creates: VecDeque::new(),
         watchers: BTreeMap::new(),
         cancels: BTreeMap::new(),
+        asked: 0,
         is_over: false,
         progress_asked: 0,
         next_id: 0,
@@ -70,9 +73,12 @@ pub(super) fn replay<'a>(case: &'a Case<'a>, stream: &'a Stream) -> Replay<'a> {
 impl Replay<'_> {
     fn said(&mut self, request: &WatchRequest) {
         match &request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => self.creates.push_back(create.clone()),
+            Some(RequestUnion::CreateRequest(create)) => {
+                self.creates.push_back(create.clone());
+                self.asked += 1;
+            }
             Some(RequestUnion::CancelRequest(cancel)) => {
-                *self.cancels.entry(cancel.watch_id).or_default() += 1
+                self.cancels.entry(cancel.watch_id).or_default().push(self.asked);
             }
             Some(RequestUnion::ProgressRequest(_)) => self.progress_asked += 1,
             None => {}
@@ -131,6 +137,11 @@ impl Replay<'_> {
         };
         let watcher = Watcher::new(request, revision(response));
         self.watchers.insert(response.watch_id, watcher);
+        // What was said to end it before it was asked for ended nothing.
+        let ordinal = self.asked - self.creates.len();
+        if let Some(cancels) = self.cancels.get_mut(&response.watch_id) {
+            cancels.retain(|asked| *asked >= ordinal);
+        }
         if response.watch_id != right {
             return Err(format!("of itself where watcher {right} was due"));
         }
@@ -172,11 +183,8 @@ impl Replay<'_> {
         if response.compact_revision != 0 {
             return self.check_compacted(at, response, &watcher);
         }
-        match self.cancels.get_mut(&id).filter(|asked| **asked > 0) {
-            Some(asked) => {
-                *asked -= 1;
-                Ok(())
-            }
+        match self.cancels.get_mut(&id).and_then(Vec::pop) {
+            Some(_) => Ok(()),
             None => Err("its end, which nobody asked for".to_owned()),
         }
     }
