@@ -39,6 +39,8 @@ mod reads;
 pub mod serializable;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod unique_revision;
 pub mod watch;
 mod words;
