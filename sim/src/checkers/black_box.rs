@@ -57,9 +57,12 @@ pub enum Verdict {
     Undecided,
 }
 
-/// Checks the claim, if the options give it steps. Says nothing when it cannot decide.
+/// Checks the claim, if the options give it steps and all clients were recorded. Says nothing when it
+/// cannot decide.
 pub fn check(case: &Case<'_>) -> Vec<Violation> {
-    let Some(steps) = case.options.black_box_steps else { return Vec::new() };
+    let Some(steps) = case.options.black_box_steps.filter(|_| !case.options.unrecorded_clients) else {
+        return Vec::new();
+    };
     let operations = &case.evidence.operations;
     match decide(operations, case.options.settings, steps) {
         Verdict::Explained { .. } | Verdict::Undecided => Vec::new(),
@@ -95,9 +98,21 @@ struct Candidate<'a> {
 }
 
 enum Kind {
-    /// It goes through the log, and was answered so, if that is known.
-    Write(Command, Option<Result<Answer, Refusal>>),
+    Write(Box<Write>),
     Read,
+}
+
+/// What goes through the log.
+struct Write {
+    command: Command,
+    /// What it was answered, if that is known.
+    answer: Option<Result<Answer, Refusal>>,
+}
+
+impl Kind {
+    fn write(command: Command, answer: Option<Result<Answer, Refusal>>) -> Self {
+        Kind::Write(Box::new(Write { command, answer }))
+    }
 }
 
 fn candidates(operations: &[Operation], settings: Settings) -> Vec<Candidate<'_>> {
@@ -112,7 +127,7 @@ fn candidates(operations: &[Operation], settings: Settings) -> Vec<Candidate<'_>
                 _ => grant.id,
             };
             let revoke = Command::LeaseRevoke(pb::LeaseRevokeRequest { id });
-            let (called, kind) = (operation.called, Kind::Write(revoke, None));
+            let (called, kind) = (operation.called, Kind::write(revoke, None));
             candidates.push(Candidate { called, returned: None, operation: None, kind, bound: None });
         }
     }
@@ -141,13 +156,13 @@ fn candidate(operation: &Operation, settings: Settings) -> Option<Candidate<'_>>
             let command = command(operation)?;
             match &operation.outcome {
                 Outcome::Answered(answer) => {
-                    required(Kind::Write(command, Some(Ok(without_member(answer.clone())))))
+                    required(Kind::write(command, Some(Ok(without_member(answer.clone())))))
                 }
-                Outcome::Open | Outcome::Unknown(_) => optional(Kind::Write(command, None)),
+                Outcome::Open | Outcome::Unknown(_) => optional(Kind::write(command, None)),
                 Outcome::Failed(failure) => match Refusal::heard(failure)? {
                     Refusal::Corrupt => None,
-                    Refusal::NoSpace => optional(Kind::Write(command, None)),
-                    refusal => required(Kind::Write(command, Some(Err(refusal)))),
+                    Refusal::NoSpace => optional(Kind::write(command, None)),
+                    refusal => required(Kind::write(command, Some(Err(refusal)))),
                 },
             }
         }
@@ -330,10 +345,10 @@ impl<'a> Search<'a> {
                 let fits = reads::fits(&Scene::now(&state.store), candidate.operation?);
                 fits.then(|| state.clone())
             }
-            Kind::Write(command, right) => {
+            Kind::Write(write) => {
                 let mut next = state.clone();
-                let applied = next.store.execute(command);
-                let fits = match (right, &applied.answer) {
+                let applied = next.store.execute(&write.command);
+                let fits = match (&write.answer, &applied.answer) {
                     (Some(Ok(right)), Ok(Some(answer))) => right == answer,
                     (Some(Err(right)), Err(refusal)) => right == refusal,
                     (Some(_), _) => false,
@@ -348,7 +363,7 @@ impl<'a> Search<'a> {
                     next.keys = hasher.finish();
                 }
                 // One of unknown outcome that changes nothing need not have happened.
-                let useless = right.is_none() && next.fingerprint() == state.fingerprint();
+                let useless = write.answer.is_none() && next.fingerprint() == state.fingerprint();
                 (fits && !useless && self.agrees_with_seen(&applied.changes)).then_some(next)
             }
         }

@@ -22,7 +22,7 @@ enum Pending {
     /// Not in the log yet.
     Called(usize),
     /// In the log, not answered.
-    Applied(usize, crate::model::Applied),
+    Applied(usize, Box<crate::model::Applied>),
 }
 
 struct World {
@@ -98,9 +98,9 @@ impl World {
             Some(Pending::Called(number)) => {
                 let command = command(&self.recorder.evidence.operations[number].request);
                 let applied = self.recorder.log(command);
-                self.pending.insert(client, Pending::Applied(number, applied));
+                self.pending.insert(client, Pending::Applied(number, applied.into()));
             }
-            Some(Pending::Applied(number, applied)) => self.recorder.end_applied(number, applied),
+            Some(Pending::Applied(number, applied)) => self.recorder.end_applied(number, *applied),
         }
         if self.random.percent(20) {
             self.tell();
@@ -180,7 +180,7 @@ impl World {
     fn finish(mut self) -> Recorder {
         for pending in std::mem::take(&mut self.pending).into_values() {
             if let Pending::Applied(number, applied) = pending {
-                self.recorder.end_applied(number, applied);
+                self.recorder.end_applied(number, *applied);
             }
         }
         let revision = self.recorder.model.revision();
