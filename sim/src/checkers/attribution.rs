@@ -72,7 +72,9 @@ enum Expected {
     Entry(Result<Answer, Refusal>),
     /// Perhaps an entry, whatever it does.
     Perhaps,
+    /// No entry.
     Nothing,
+    /// Whatever it holds, the outcome is wrong.
     Wrong(Place),
 }
 
@@ -128,50 +130,51 @@ impl Attribution {
     }
 
     fn settle(&mut self, group: Group, operations: &[Operation], model: &Model, at: &[Time]) {
-        let does = |place: usize, result: &Result<Answer, Refusal>| {
-            let answer = &model.positions()[place].applied.answer;
-            match (answer, result) {
-                (Ok(Some(ours)), Ok(theirs)) => ours == theirs,
-                (Err(ours), Err(theirs)) => ours == theirs,
-                _ => false,
-            }
-        };
-        let mut unsettled = group.answered;
+        let Group { entries, answered: mut unsettled, perhaps } = group;
         let mut homeless = Vec::new();
         // All that heard the same are settled together: any of them can have any of their entries.
         while let Some((_, result)) = unsettled.first().cloned() {
             let alike = |(_, other): &mut (usize, Result<Answer, Refusal>)| *other == result;
             let alike: Vec<usize> = unsettled.extract_if(.., alike).map(|(number, _)| number).collect();
-            let entries: Vec<usize> =
-                group.entries.iter().copied().filter(|&place| does(place, &result)).collect();
-            let windows = alike.iter().map(|&number| window(&operations[number]));
-            let rest = self.assign(&entries, windows.collect(), at);
+            let does_so = |place: &usize| does(model, *place, &result);
+            let entries: Vec<usize> = entries.iter().copied().filter(does_so).collect();
+            let windows = alike.iter().map(|&number| window(&operations[number])).collect();
+            let rest = self.assign(&entries, windows, at);
             homeless.extend(rest.into_iter().map(|number| (number, result.clone())));
         }
         for (number, result) in homeless {
-            let window = window(&operations[number]);
-            let in_time = |place: usize| window.called <= at[place] && at[place] <= window.returned;
-            let free = |owners: &[Owner], place: usize| owners[place] == Owner::Nobody;
-            let entries = &group.entries;
-            let find = |wanted: &dyn Fn(usize) -> bool| entries.iter().copied().find(|&place| wanted(place));
-            let owners = &self.owners;
-            let place = if let Some(place) = find(&|place| free(owners, place) && in_time(place)) {
-                Place::Different(place)
-            } else if let Some(place) =
-                find(&|place| free(owners, place) && at[place] > window.returned && does(place, &result))
-            {
-                Place::Early(place)
-            } else if let Some(place) = find(&|place| in_time(place)) {
-                Place::Shared(place)
-            } else {
-                Place::Lost
-            };
+            let place = self.misfit(&entries, &window(&operations[number]), &result, model, at);
             if let Place::Different(taken) | Place::Early(taken) = place {
                 self.owners[taken] = Owner::Operation(number);
             }
             self.places[number] = place;
         }
-        self.assign_perhaps(&group.entries, group.perhaps, operations, at);
+        self.assign_perhaps(&entries, perhaps, operations, at);
+    }
+
+    /// What contradicts an operation that heard `result` and found no entry of its own.
+    fn misfit(
+        &self,
+        entries: &[usize],
+        window: &Window,
+        result: &Result<Answer, Refusal>,
+        model: &Model,
+        at: &[Time],
+    ) -> Place {
+        let in_time = |place: usize| window.called <= at[place] && at[place] <= window.returned;
+        let free = |place: usize| self.owners[place] == Owner::Nobody;
+        let find = |wanted: &dyn Fn(usize) -> bool| entries.iter().copied().find(|&place| wanted(place));
+        if let Some(place) = find(&|place| free(place) && in_time(place)) {
+            Place::Different(place)
+        } else if let Some(place) =
+            find(&|place| free(place) && at[place] > window.returned && does(model, place, result))
+        {
+            Place::Early(place)
+        } else if let Some(place) = find(&in_time) {
+            Place::Shared(place)
+        } else {
+            Place::Lost
+        }
     }
 
     /// Gives entries to operations, each at most one; the operations that got none.
@@ -259,6 +262,15 @@ impl Attribution {
                 self.owners[place] = Owner::Cluster;
             }
         }
+    }
+}
+
+/// Whether the entry at a place does what a client was told.
+fn does(model: &Model, place: usize, result: &Result<Answer, Refusal>) -> bool {
+    match (&model.positions()[place].applied.answer, result) {
+        (Ok(Some(ours)), Ok(theirs)) => ours == theirs,
+        (Err(ours), Err(theirs)) => ours == theirs,
+        _ => false,
     }
 }
 

@@ -13,9 +13,10 @@
 //! - An operation of unknown outcome has no return: it may be taken at any time after its call, with
 //!   whatever answer, or never.
 //! - A lease may run out: for every grant there is a revoke of unknown outcome that nobody asked for.
-//! - Answered ones are tried before unknown ones, and nothing is tried that carries the store beyond a
-//!   revision that an answer still to be explained has in its header. So unknown ones are tried only
-//!   where the answers leave a gap for them.
+//! - Nothing is tried that carries the store beyond a revision that an answer still to be explained has
+//!   in its header, nor what makes a revision without the records that anybody saw of it. Answered ones
+//!   are tried before unknown ones, and of these the youngest first. So unknown ones are tried only where
+//!   the answers leave a gap for them.
 //! - Alarms are left out: a call that was refused for them is one of unknown outcome.
 //!
 //! Serializable reads and questions to leases are left out. It counts its steps; beyond the bound it says
@@ -25,14 +26,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use detcd::apply::Command;
+use detcd::proto::KeyValue;
 use detcd::proto::etcdserverpb as pb;
 
 use super::reads::{self, Manner, Scene, header_of, without_member};
-use super::unique_revision::written;
+use super::unique_revision::{records_of, written};
 use super::{Case, attribution, words};
 use crate::evidence::Violation;
 use crate::history::{Answer, Operation, Outcome, Request, Time};
-use crate::model::{Refusal, Settings, Store};
+use crate::model::{Change, Refusal, Settings, Store};
 
 const CLAIM: &str = "black-box";
 
@@ -55,9 +57,12 @@ pub enum Verdict {
     Undecided,
 }
 
-/// Checks the claim, if the options give it steps. Says nothing when it cannot decide.
+/// Checks the claim, if the options give it steps and all clients were recorded. Says nothing when it
+/// cannot decide.
 pub fn check(case: &Case<'_>) -> Vec<Violation> {
-    let Some(steps) = case.options.black_box_steps else { return Vec::new() };
+    let Some(steps) = case.options.black_box_steps.filter(|_| !case.options.unrecorded_clients) else {
+        return Vec::new();
+    };
     let operations = &case.evidence.operations;
     match decide(operations, case.options.settings, steps) {
         Verdict::Explained { .. } | Verdict::Undecided => Vec::new(),
@@ -75,7 +80,9 @@ pub fn check(case: &Case<'_>) -> Vec<Violation> {
 
 /// Searches for an order of these operations that begins with an empty store, in at most `steps` steps.
 pub fn decide(operations: &[Operation], settings: Settings, steps: u64) -> Verdict {
-    Search::new(candidates(operations, settings), settings).run(steps)
+    let mut search = Search::new(candidates(operations, settings), settings);
+    search.note_records(operations);
+    search.run(steps)
 }
 
 /// An operation that the search has to explain, or may use.
@@ -91,9 +98,21 @@ struct Candidate<'a> {
 }
 
 enum Kind {
-    /// It goes through the log, and was answered so, if that is known.
-    Write(Command, Option<Result<Answer, Refusal>>),
+    Write(Box<Write>),
     Read,
+}
+
+/// What goes through the log.
+struct Write {
+    command: Command,
+    /// What it was answered, if that is known.
+    answer: Option<Result<Answer, Refusal>>,
+}
+
+impl Kind {
+    fn write(command: Command, answer: Option<Result<Answer, Refusal>>) -> Self {
+        Kind::Write(Box::new(Write { command, answer }))
+    }
 }
 
 fn candidates(operations: &[Operation], settings: Settings) -> Vec<Candidate<'_>> {
@@ -108,7 +127,7 @@ fn candidates(operations: &[Operation], settings: Settings) -> Vec<Candidate<'_>
                 _ => grant.id,
             };
             let revoke = Command::LeaseRevoke(pb::LeaseRevokeRequest { id });
-            let (called, kind) = (operation.called, Kind::Write(revoke, None));
+            let (called, kind) = (operation.called, Kind::write(revoke, None));
             candidates.push(Candidate { called, returned: None, operation: None, kind, bound: None });
         }
     }
@@ -137,13 +156,13 @@ fn candidate(operation: &Operation, settings: Settings) -> Option<Candidate<'_>>
             let command = command(operation)?;
             match &operation.outcome {
                 Outcome::Answered(answer) => {
-                    required(Kind::Write(command, Some(Ok(without_member(answer.clone())))))
+                    required(Kind::write(command, Some(Ok(without_member(answer.clone())))))
                 }
-                Outcome::Open | Outcome::Unknown(_) => optional(Kind::Write(command, None)),
+                Outcome::Open | Outcome::Unknown(_) => optional(Kind::write(command, None)),
                 Outcome::Failed(failure) => match Refusal::heard(failure)? {
                     Refusal::Corrupt => None,
-                    Refusal::NoSpace => optional(Kind::Write(command, None)),
-                    refusal => required(Kind::Write(command, Some(Err(refusal)))),
+                    Refusal::NoSpace => optional(Kind::write(command, None)),
+                    refusal => required(Kind::write(command, Some(Err(refusal)))),
                 },
             }
         }
@@ -216,6 +235,8 @@ struct Search<'a> {
     tried: BTreeSet<(Vec<u64>, u64)>,
     /// How many of those that must be explained are.
     explained: usize,
+    /// Records that were seen, by the revision that made them.
+    seen: BTreeMap<i64, Vec<KeyValue>>,
     settings: Settings,
 }
 
@@ -227,14 +248,46 @@ impl<'a> Search<'a> {
         }
         let list = List::new(&candidates);
         let taken = vec![0; candidates.len().div_ceil(64)];
-        Self { candidates, list, bounds, taken, tried: BTreeSet::new(), explained: 0, settings }
+        Self {
+            candidates,
+            list,
+            bounds,
+            taken,
+            tried: BTreeSet::new(),
+            explained: 0,
+            seen: BTreeMap::new(),
+            settings,
+        }
+    }
+
+    /// Notes every record that a client saw in an answer that the search is about.
+    fn note_records(&mut self, operations: &[Operation]) {
+        for operation in operations {
+            if reads::manner(&operation.request) == Manner::Serializable {
+                continue;
+            }
+            for record in records_of(operation).iter().filter_map(|record| record.decode().ok()) {
+                let seen = self.seen.entry(record.mod_revision).or_default();
+                if !seen.contains(&record) {
+                    seen.push(record);
+                }
+            }
+        }
+    }
+
+    /// Whether a revision that made these changes is the one that was seen.
+    fn agrees_with_seen(&self, changes: &[Change]) -> bool {
+        let Some(seen) = changes.first().and_then(|change| self.seen.get(&change.revision)) else {
+            return true;
+        };
+        seen.iter().all(|record| changes.iter().any(|change| change.record.as_ref() == Some(record)))
     }
 
     fn run(mut self, steps: u64) -> Verdict {
         let mut left = steps;
-        let mut longest = (0, Vec::new());
         let state = State { store: Store::new(self.settings), keys: 0 };
         let Some(level) = self.level(state) else { return Verdict::Explained { steps: 0 } };
+        let mut longest = (0, self.in_the_way(&level.choices));
         let mut levels = vec![level];
         while let Some(level) = levels.last_mut() {
             if let Some(taken) = level.taken.take() {
@@ -253,15 +306,26 @@ impl<'a> Search<'a> {
             }
             level.taken = Some(choice);
             let Some(next) = self.level(state) else { return Verdict::Explained { steps: steps - left } };
-            if self.explained >= longest.0 {
-                longest = (self.explained, next.choices.clone());
+            if self.explained > longest.0 {
+                longest = (self.explained, self.in_the_way(&next.choices));
             }
             levels.push(next);
         }
-        let (explained, choices) = longest;
-        let numbers = choices.into_iter().filter(|&choice| self.candidates[choice].returned.is_some());
-        let numbers = numbers.filter_map(|choice| self.candidates[choice].operation);
-        Verdict::Inexplicable { explained, stuck_at: numbers.map(|operation| operation.number).collect() }
+        let (explained, stuck_at) = longest;
+        Verdict::Inexplicable { explained, stuck_at }
+    }
+
+    /// The operations of which one would have to come next, and those that forbid others to: they are of
+    /// the lowest revision that is still to be explained.
+    fn in_the_way(&self, choices: &[usize]) -> Vec<usize> {
+        let lowest = self.bounds.first_key_value().map(|(bound, _)| *bound);
+        let is_taken = |choice: usize| self.taken[choice / 64] & (1 << (choice % 64)) != 0;
+        let forbids = |choice: &usize| !is_taken(*choice) && self.candidates[*choice].bound == lowest;
+        let required = |choice: &usize| self.candidates[*choice].returned.is_some();
+        let all = choices.iter().copied().chain((0..self.candidates.len()).filter(forbids));
+        let operations = all.filter(required).filter_map(|choice| self.candidates[choice].operation);
+        let numbers: BTreeSet<usize> = operations.map(|operation| operation.number).collect();
+        numbers.into_iter().collect()
     }
 
     /// What can come next in a state; none when nothing has to be explained any more.
@@ -269,7 +333,7 @@ impl<'a> Search<'a> {
         let open = self.list.before_first_return()?;
         let is_required = |choice: &usize| self.candidates[*choice].returned.is_some();
         let (mut choices, optional): (Vec<usize>, Vec<usize>) = open.into_iter().partition(is_required);
-        choices.extend(optional);
+        choices.extend(optional.into_iter().rev());
         Some(Level { state, choices, tried: 0, taken: None })
     }
 
@@ -281,10 +345,10 @@ impl<'a> Search<'a> {
                 let fits = reads::fits(&Scene::now(&state.store), candidate.operation?);
                 fits.then(|| state.clone())
             }
-            Kind::Write(command, right) => {
+            Kind::Write(write) => {
                 let mut next = state.clone();
-                let applied = next.store.execute(command);
-                let fits = match (right, &applied.answer) {
+                let applied = next.store.execute(&write.command);
+                let fits = match (&write.answer, &applied.answer) {
                     (Some(Ok(right)), Ok(Some(answer))) => right == answer,
                     (Some(Err(right)), Err(refusal)) => right == refusal,
                     (Some(_), _) => false,
@@ -299,8 +363,8 @@ impl<'a> Search<'a> {
                     next.keys = hasher.finish();
                 }
                 // One of unknown outcome that changes nothing need not have happened.
-                let useless = right.is_none() && next.fingerprint() == state.fingerprint();
-                (fits && !useless).then_some(next)
+                let useless = write.answer.is_none() && next.fingerprint() == state.fingerprint();
+                (fits && !useless && self.agrees_with_seen(&applied.changes)).then_some(next)
             }
         }
     }

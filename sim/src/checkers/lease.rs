@@ -9,6 +9,8 @@
 //! its *call*: the leader began to count later than that. A clock that runs fast makes it short, so the
 //! promise holds for as long as the fastest legal clock needs. The entry must not be committed before.
 //!
+//! No keep-alive may be answered with a time to live when it was called after the end of the lease.
+//!
 //! The other way around, in a cluster that is at rest, a lease must be gone when the slowest legal clock
 //! has counted to its end since its last possible renewal, plus what an election, a look for expired
 //! leases and a commit may take ([`Options::late_expiry`]).
@@ -62,6 +64,7 @@ struct Promise {
 pub fn check(case: &Case<'_>) -> Vec<Violation> {
     let leases = leases(case);
     let mut found: Vec<Violation> = leases.iter().filter_map(|lease| early(case, lease)).collect();
+    found.extend(case.evidence.operations.iter().filter_map(|operation| revived(case, &leases, operation)));
     found.extend(leases.iter().filter_map(|lease| late(case, lease)));
     for operation in &case.evidence.operations {
         if let (Request::LeaseTimeToLive(_), Outcome::Answered(Answer::LeaseTimeToLive(answer))) =
@@ -97,19 +100,43 @@ fn leases(case: &Case<'_>) -> Vec<Lease> {
     leases
 }
 
+/// A keep-alive that was answered with a time to live: the lease, and when it was called and answered.
+fn renewal(operation: &Operation) -> Option<(i64, Time, Time)> {
+    match (&operation.request, &operation.outcome) {
+        (Request::LeaseKeepAlive(id), Outcome::Answered(Answer::LeaseKeepAlive(answer)))
+            if answer.ttl > 0 =>
+        {
+            Some((*id, operation.called, operation.returned?))
+        }
+        _ => None,
+    }
+}
+
+/// A keep-alive that renewed a lease after that had run out.
+fn revived(case: &Case<'_>, leases: &[Lease], operation: &Operation) -> Option<Violation> {
+    let (id, called, returned) = renewal(operation)?;
+    let mut same = leases.iter().filter(|lease| lease.id == id && lease.granted <= returned);
+    if same.clone().any(|lease| overlaps(case, lease, called, returned)) {
+        return None;
+    }
+    let place = same.next_back()?.ended?;
+    // Where a client ended it, it is enough to know of that when the client was answered.
+    (case.attribution.owners[place] == Owner::Cluster).then(|| {
+        let text = format!(
+            "{} was answered, though the lease had run out by entry {}, committed at {} ns",
+            words::operation(operation),
+            case.positions()[place].index,
+            case.committed_at[place]
+        );
+        Violation::new(CLAIM, text).shown_by([operation.number])
+    })
+}
+
 fn add_renewals(case: &Case<'_>, leases: &mut [Lease]) {
     for operation in &case.evidence.operations {
-        let (Request::LeaseKeepAlive(id), Outcome::Answered(Answer::LeaseKeepAlive(answer)), Some(told)) =
-            (&operation.request, &operation.outcome, operation.returned)
-        else {
-            continue;
-        };
-        if answer.ttl <= 0 {
-            continue;
-        }
-        let since = operation.called;
+        let Some((id, since, told)) = renewal(operation) else { continue };
         let mut alive =
-            leases.iter_mut().filter(|lease| lease.id == *id && overlaps(case, lease, since, told));
+            leases.iter_mut().filter(|lease| lease.id == id && overlaps(case, lease, since, told));
         // When the id was granted anew in between, nobody knows which one was renewed.
         if let (Some(lease), None) = (alive.next(), alive.next()) {
             lease.promises.push(Promise { since, told, operation: Some(operation.number) });

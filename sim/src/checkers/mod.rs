@@ -39,6 +39,8 @@ mod reads;
 pub mod serializable;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod unique_revision;
 pub mod watch;
 mod words;
@@ -162,8 +164,15 @@ pub struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// Looks at a run whose whole log is in `model`.
+    /// Looks at a run whose whole log is in `model`. Operations and streams must be at the places that their
+    /// numbers say.
     pub fn new(evidence: &'a Evidence, model: &'a Model, options: &'a Options) -> Self {
+        let in_place = |(place, number): (usize, usize)| place == number;
+        assert!(
+            evidence.operations.iter().map(|operation| operation.number).enumerate().all(in_place)
+                && evidence.streams.iter().map(|stream| stream.number).enumerate().all(in_place),
+            "the history is not in the order of its numbers"
+        );
         let committed_at = committed_at(evidence);
         let attribution = Attribution::new(evidence, model, options.settings, &committed_at);
         Self { evidence, model, options, committed_at, attribution }

@@ -20,6 +20,7 @@ use super::attribution::{self, Owner, Place};
 use super::{Case, words};
 use crate::evidence::Violation;
 use crate::history::{Outcome, Request};
+use crate::model::{Refusal, Settings};
 
 const CLAIM: &str = "once";
 
@@ -59,6 +60,10 @@ fn unasked(case: &Case<'_>) -> Vec<Violation> {
     let mut askers: Option<BTreeMap<attribution::Identity, Vec<usize>>> = None;
     for (position, owner) in case.positions().iter().zip(&case.attribution.owners) {
         let (Owner::Nobody, Some(request)) = (owner, &position.request) else { continue };
+        if flaw(&request.command, case.options.settings).is_some() {
+            // Reported for that.
+            continue;
+        }
         let askers = askers.get_or_insert_with(|| askers_by_identity(case));
         let asked =
             attribution::command_identity(&request.command).and_then(|identity| askers.get(&identity));
@@ -120,17 +125,23 @@ fn flawed(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for position in case.positions() {
         let Some(logged) = &position.request else { continue };
-        let request = match &logged.command {
-            Command::Put(put) => Request::Put(put.clone()),
-            Command::DeleteRange(delete) => Request::DeleteRange(delete.clone()),
-            Command::Txn(txn) => Request::Txn(txn.clone()),
-            _ => continue,
-        };
-        if let Some(flaw) = attribution::flaw(&request, case.options.settings) {
+        if let Some((request, flaw)) = flaw(&logged.command, case.options.settings) {
             let (index, what) = (position.index, words::request(&request));
             let text = format!("entry {index} holds {what}, which had to be refused: {}", flaw.text());
             found.push(Violation::new(CLAIM, text));
         }
     }
     found
+}
+
+/// What is wrong with a request of the log by itself.
+fn flaw(command: &Command, settings: Settings) -> Option<(Request, Refusal)> {
+    let request = match command {
+        Command::Put(put) => Request::Put(put.clone()),
+        Command::DeleteRange(delete) => Request::DeleteRange(delete.clone()),
+        Command::Txn(txn) => Request::Txn(txn.clone()),
+        _ => return None,
+    };
+    let flaw = attribution::flaw(&request, settings)?;
+    Some((request, flaw))
 }

@@ -19,6 +19,9 @@ use crate::model::{Applied, Interval, Model, Refusal, Settings};
 /// Time between two things that happen.
 pub const STEP: Time = 1_000_000;
 
+/// The client that reads.
+const READER: u32 = 100;
+
 /// Writes down what a correct cluster would have done: one call after the other, unless told otherwise.
 pub struct Recorder {
     pub evidence: Evidence,
@@ -113,7 +116,7 @@ impl Recorder {
 
     /// A read from call to answer, of the state at an index of the log.
     pub fn read_at(&mut self, index: u64, request: Request) -> usize {
-        let number = self.call(1, 2, request.clone());
+        let number = self.call(READER, 2, request.clone());
         let position = self.model.position(index).unwrap();
         let scene = Scene::at(self.model.store(), position);
         let revision = scene.moment.revision;
@@ -187,7 +190,7 @@ impl Recorder {
         self.hear(stream, pb::WatchResponse { created: true, watch_id: id, ..Default::default() });
     }
 
-    /// The response with what happened to these keys from one revision to another.
+    /// The response with what happened to these keys from one revision to another, read from history.
     pub fn events(&self, id: i64, key: &str, range_end: &str, from: i64, to: i64) -> pb::WatchResponse {
         let interval = Interval::new(key.as_bytes(), range_end.as_bytes());
         let wanted = self
@@ -195,7 +198,7 @@ impl Recorder {
             .events_from(from)
             .filter(|change| change.revision <= to && interval.contains(&change.key));
         let events = wanted.map(|change| change.encoded(true)).collect();
-        pb::WatchResponse { header: header(to), watch_id: id, events, ..Default::default() }
+        pb::WatchResponse { watch_id: id, events, ..Default::default() }
     }
 
     /// What a member holds now, if it is right.

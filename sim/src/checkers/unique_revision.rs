@@ -120,7 +120,7 @@ fn txn_changed(answer: &pb::TxnResponse) -> bool {
 }
 
 /// The whole records that an answer holds. Those of ranges over keys only are no whole ones.
-fn records_of(operation: &Operation) -> Vec<EncodedKeyValue> {
+pub(super) fn records_of(operation: &Operation) -> Vec<EncodedKeyValue> {
     let Outcome::Answered(answer) = &operation.outcome else { return Vec::new() };
     match (&operation.request, answer) {
         (Request::Range(request) | Request::RangeStream(request), Answer::Range(answer))

@@ -53,19 +53,30 @@ fn kept_by_compaction(store: &Store, revision: i64, compacted: i64) -> Vec<((i64
     kept
 }
 
-/// CRC-32C, bit by bit.
+/// CRC-32C.
 #[derive(Default)]
 struct Crc(u32);
 
+/// What each byte does to the sum.
+const TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
 impl Crc {
     fn add(&mut self, bytes: &[u8]) {
-        let mut crc = !self.0;
-        for byte in bytes {
-            crc ^= u32::from(*byte);
-            for _ in 0..8 {
-                crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
-            }
-        }
-        self.0 = !crc;
+        let step = |crc: u32, byte: &u8| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)];
+        self.0 = !bytes.iter().fold(!self.0, step);
     }
 }
