@@ -23,7 +23,7 @@ use crate::clock::{EXACT, true_time};
 use crate::disk::charge_blocking_work;
 use crate::evidence::{ClockBounds, Evidence, Violation};
 use crate::history::{Answer, Contents, MemberNumber, Outcome, Request, Stream, Time, Word};
-use crate::nemesis::{perform, restart_fallen};
+use crate::nemesis::{Action, ClockFault, perform, restart_fallen};
 use crate::random::stream;
 use crate::setup::Setup;
 use crate::trace::{Trace, What};
@@ -164,7 +164,16 @@ fn heard_events(evidence: &Evidence) -> u64 {
 
 fn clock_bounds(setup: &Setup) -> ClockBounds {
     let rates = || setup.clocks.iter().map(|(rate, _)| *rate);
-    ClockBounds { slowest_ppm: rates().min().unwrap_or(EXACT), fastest_ppm: rates().max().unwrap_or(EXACT) }
+    let has = |wanted: fn(&Action) -> bool| setup.plan.steps.iter().any(|step| wanted(&step.action));
+    // A clock that stood still, or a process that did, is as slow as it gets; one that then makes up for
+    // it is as fast.
+    let stands_still =
+        has(|action| matches!(action, Action::Clock(_, ClockFault::Freeze(_)) | Action::Pause(_)));
+    let catches_up = has(|action| matches!(action, Action::Clock(_, ClockFault::Freeze(true))));
+    ClockBounds {
+        slowest_ppm: if stands_still { 0 } else { rates().min().unwrap_or(EXACT) },
+        fastest_ppm: if catches_up { u64::MAX } else { rates().max().unwrap_or(EXACT) },
+    }
 }
 
 /// What the checkers must know of the run.
