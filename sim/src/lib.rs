@@ -20,6 +20,7 @@ pub mod evidence;
 pub mod history;
 pub mod model;
 pub mod random;
+pub mod report;
 pub mod trace;
 
 pub mod cli {
