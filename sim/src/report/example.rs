@@ -428,7 +428,9 @@ fn summary(seed: u64, end: Time, failed: bool) -> RunSummary {
         command: format!("cargo sim run --seed {seed} --profile lite"),
         members: MEMBERS,
         simulated: end,
-        markers: [("leader changed with an uncommitted tail", 1), ("torn tail cut off", 1)].into(),
+        markers: ["leader changed with an uncommitted tail", "torn tail cut off"]
+            .map(|name| (name.to_owned(), 1))
+            .into(),
     }
 }
 

@@ -26,7 +26,9 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+use crate::cli::Verdict;
 use crate::history::{MemberNumber, Time};
+use crate::setup::Setup;
 use crate::trace::Event;
 
 /// What is known of a run as a whole: the head of its page.
@@ -52,7 +54,7 @@ pub struct RunSummary {
     /// Simulated nanoseconds from the first to the last moment.
     pub simulated: Time,
     /// How often each rare path was reached: see `Trace::markers`.
-    pub markers: BTreeMap<&'static str, u64>,
+    pub markers: BTreeMap<String, u64>,
 }
 
 /// A number that a script could not hold exactly.
@@ -84,6 +86,25 @@ const SCRIPTS: [&str; 14] = [
     include_str!("page/controls.js"),
     include_str!("page/page.js"),
 ];
+
+/// The HTML of a run that has ended: what it was to be, how it ended, what happened, and the command line
+/// that repeats it.
+pub fn page(setup: &Setup, verdict: &Verdict, events: &[Event], line: &str) -> String {
+    let broken = verdict.violations.first();
+    let run = RunSummary {
+        seed: setup.seed,
+        profile: setup.profile.name().to_owned(),
+        passed: broken.is_none(),
+        verdict: broken.map_or_else(|| "all claims hold".to_owned(), |(_, text)| text.clone()),
+        claim: verdict.claim().map(str::to_owned),
+        promise: String::new(),
+        command: line.to_owned(),
+        members: setup.members,
+        simulated: verdict.simulated,
+        markers: verdict.markers.clone(),
+    };
+    render(&run, events)
+}
 
 /// The HTML of a run. `events` may come in any order and with gaps; an event keeps its number.
 ///
