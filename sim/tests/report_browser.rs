@@ -20,7 +20,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use sim::report::{self, RunSummary, example};
-use sim::trace::Event;
+use sim::trace::{Event, What};
 
 /// What looks at the page from inside.
 const PROBE: &str = include_str!("report_browser/probe.js");
@@ -207,6 +207,28 @@ fn every_kind_of_event_is_said_and_drawn() {
     for names in [&messages[..], &lanes[..], &sections[..]] {
         check_some(&seen, "whole", names);
     }
+}
+
+/// A violation that names no operation points at the word of a watch that its text names, or at members.
+#[test]
+fn a_text_names_the_facts_too() {
+    let Some(browser) = browser() else { return };
+    let (run, mut events) = example::failing();
+    let is_word = |event: &&Event| matches!(event.what, What::Watch { stream: 1, heard: true, .. });
+    let said = events.iter().find(is_word).expect("a word").clone();
+    let mut check = |name: &str, text: String, facts: u64, quoted: &str| {
+        let last = events.iter_mut().rfind(|event| matches!(event.what, What::Violation { .. }));
+        last.expect("a violation").what = What::Violation { claim: "watch", text, operations: Vec::new() };
+        let seen = look(&browser, name, &run, &events);
+        assert_eq!(number(&seen, "/start/facts"), facts);
+        let verdict = seen["verdict"].as_str().expect("a text");
+        assert!(verdict.contains(quoted), "{quoted:?} is not in {verdict:?}");
+    };
+    let said_text = said.to_string();
+    let (_, words) = said_text.split_once("watch    ").expect("a word of a watch");
+    let text = format!("watcher 0 of stream 1 on m2 heard at {} ns what never happened", said.at);
+    check("watch", text, 1, words);
+    check("members", "m1 and m2 lead in one term".to_owned(), 2, "m1 (follower in term 3, applied");
 }
 
 /// 200,000 events: everything is there, nothing is drawn one by one.

@@ -34,14 +34,18 @@ function messagesInView() {
 function drawMessages(context) {
   if (hidden.kinds.has("message")) return;
   const places = messagesInView();
-  if (places.length <= MOST_ARROWS_PER_PIXEL * plotWidth()) {
+  const most = MOST_ARROWS_PER_PIXEL * plotWidth();
+  if (places.length <= most) {
     drawArrows(context, places);
     return;
   }
-  const snapshots = places.filter((place) => events[place].kind === "snapshot");
+  // Of those, what is not a heartbeat may still be few; and snapshots are always seen.
+  const only = (wanted) => places.filter((place) => wanted(messageClass(events[place])));
+  const telling = places.length < 20 * most ? only((kind) => kind !== "heartbeat") : places;
+  const arrows = telling.length <= most ? telling : only((kind) => kind === "snapshot");
   drawTraffic(context, places);
-  drawArrows(context, snapshots);
-  tally("aggregated", places.length - snapshots.length);
+  drawArrows(context, arrows);
+  tally("aggregated", places.length - arrows.length);
 }
 
 function drawArrows(context, places) {

@@ -275,6 +275,7 @@ function hide(set, name, off) {
 
 function filterChanged() {
   applyFilter();
+  sizeLog();
   applySearch(search.text);
   showMatches();
   if (state.selected >= 0) showInLog(state.selected);

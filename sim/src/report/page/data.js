@@ -175,9 +175,9 @@ function closeSegment(member, at) {
 // What a member is after a change that is told in words: the word that comes first decides, so that
 // "started after a power cut" is up and "killed, starts again in 5 ms" is down.
 const STATUS_WORDS = [
-  ["paused", /paus|froz|freez/i],
-  ["down", /stop|kill|power|crash|died|dies|panic|remov|wipe|down/i],
-  ["up", /start|goes on|resum|continu|recover|is up/i],
+  ["paused", /paus|stands still|froz|freez/i],
+  ["down", /stop|kill|power|end|crash|panic|remov|wipe/i],
+  ["up", /begin|start|goes on|resum/i],
 ];
 
 function statusAfter(text) {

@@ -126,8 +126,9 @@ function drawFaultBands(context) {
   for (const place of faults) {
     const fault = events[place];
     if (!shows(fault) || fault.at > view.to || Math.max(fault.until, fault.at) < view.from) continue;
+    const struck = membersOf(fault);
     const lanes = layout.lanes.filter((lane) =>
-      lane.kind === "member" && (fault.member === 0 || fault.member === lane.member.number));
+      lane.kind === "member" && (struck.size === 0 || struck.has(lane.member.number)));
     const left = toX(fault.at);
     const right = fault.until > 0 ? Math.max(toX(fault.until), left + 1) : left + 1.5;
     for (const lane of lanes) {
@@ -136,6 +137,13 @@ function drawFaultBands(context) {
     }
     tally("bands");
   }
+}
+
+// The members that a fault is about: its own, or those that it names; none when it is about all.
+function membersOf(fault) {
+  if (fault.member > 0) return new Set([fault.member]);
+  const named = fault.text.matchAll(/\bMember\((\d+)\)|\bm(\d+)\b/g);
+  return new Set([...named].map((match) => Number(match[1] ?? match[2])));
 }
 
 const DRAW_LANE = {
@@ -221,7 +229,7 @@ const DRAW_LANE = {
   },
 
   stream(context, lane) {
-    drawStream(context, lane);
+    for (const stream of lane.streams) drawStream(context, lane, stream);
   },
 };
 
@@ -430,33 +438,46 @@ function drawOperation(context, operation, spot) {
   label(context, operation.text + result, left + 7, middle, room, SMALL);
 }
 
-// A watch stream: a thin line while it is open, a tick for each word, with the revision where it fits.
-function drawStream(context, lane) {
-  const { words: places } = lane.stream;
+// A watch stream: a thin line while it is open, a tick for each word, with the revision where it fits, and
+// a cross where it ended.
+function drawStream(context, lane, stream) {
+  const { words: places } = stream;
   const middle = lane.top + lane.height / 2;
-  const [first, last] = [events[places[0]].at, events[places[places.length - 1]].at];
+  const [first, last] = [events[places[0]], events[places[places.length - 1]]];
+  if (last.at < view.from || first.at > view.to) return;
   context.fillStyle = ink.line;
-  context.fillRect(toX(first), middle - 1, toX(last) - toX(first), 2);
+  context.fillRect(toX(first.at), middle - 1, toX(last.at) - toX(first.at), 2);
   let lastX = -Infinity;
   for (let position = firstFrom(places, view.from); position < places.length; position++) {
     const event = events[places[position]];
     if (event.at > view.to) break;
     const x = toX(event.at);
-    if (x - lastX < 1) continue;
+    if (x - lastX < 1 && event !== last) continue;
     lastX = x;
-    context.fillStyle = event.heard ? ink.revision : ink.faint;
-    if (event.heard) context.fillRect(x - 1, lane.top + 3, 2, lane.height - 6);
-    else {
-      context.beginPath();
-      context.arc(x, middle, 3, 0, Math.PI * 2);
-      context.fill();
-    }
-    const next = position + 1 < places.length ? toX(events[places[position + 1]].at) : Infinity;
-    if (event.heard && event.revision > 0 && next - x > 34) {
-      context.fillStyle = ink.text;
-      label(context, String(event.revision), x + 4, middle, 30, SMALL);
+    drawWord(context, lane, event);
+    const next = position + 1 < places.length ? toX(times[places[position + 1]]) : Infinity;
+    const text = event === first ? `w${stream.number}` : event.revision > 0 ? String(event.revision) : "";
+    if (next - x > 34) {
+      context.fillStyle = event === first ? ink.faint : ink.text;
+      label(context, text, x + 5, middle, 30, SMALL);
     }
     hit(x - 2, x + 2, lane.top, lane.top + lane.height, event.place);
     tally("words");
+  }
+}
+
+function drawWord(context, lane, event) {
+  const [x, middle] = [toX(event.at), lane.top + lane.height / 2];
+  if (event.heard && !/^end/.test(event.text)) {
+    context.fillStyle = ink.revision;
+    context.fillRect(x - 1, lane.top + 3, 2, lane.height - 6);
+  } else if (event.heard) {
+    context.fillStyle = ink.failed;
+    label(context, "✕", x - 4, middle, 14, SMALL);
+  } else {
+    context.fillStyle = ink.faint;
+    context.beginPath();
+    context.arc(x, middle, 2.5, 0, Math.PI * 2);
+    context.fill();
   }
 }

@@ -43,14 +43,14 @@ function drawNames(context) {
   drawScroll(context);
   if (drawn.aggregated > 0) {
     context.fillStyle = ink.faint;
-    label(context, "zoom in for arrows", 8, AXIS / 2, GUTTER - 12, SMALL);
+    label(context, "zoom in: all arrows", 8, AXIS / 2, GUTTER - 12, SMALL);
   }
 }
 
 // How far the lanes are scrolled, when they do not fit.
 function drawScroll(context) {
   const room = view.height - AXIS;
-  if (layout.height <= room) return;
+  if (layout.height <= room + 1) return;
   const length = (room * room) / layout.height;
   const top = AXIS + (view.top / layout.height) * room;
   context.fillStyle = ink.faint;
@@ -64,7 +64,7 @@ function drawName(context, lane) {
   label(context, lane.label, 8, middle, GUTTER - 16, named ? BOLD : SMALL);
   if (lane.detail) {
     context.fillStyle = ink.faint;
-    label(context, lane.detail, 42, middle, GUTTER - 50, SMALL);
+    label(context, lane.detail, 46, middle, GUTTER - 52, SMALL);
   }
 }
 
@@ -153,6 +153,10 @@ function drawFacts(context, facts, veil) {
 
 function factBox(fact) {
   if (fact.operation) return operationBox(fact.operation);
+  if (fact.member) {
+    const lane = layout.members.get(fact.member.number);
+    return lane ? box(toX(fact.from) - 6, toX(fact.from) + 6, lane.role.top, lane.role.height) : null;
+  }
   const lane = layout.streams.get(fact.stream.number);
   return lane ? box(toX(fact.from), toX(fact.to), lane.top + 2, lane.height - 4) : null;
 }
@@ -181,6 +185,8 @@ function drawGap(context, facts, spots) {
 }
 
 function quoteOf(fact) {
+  if (fact.member) return stateOf(fact.member.number, fact.from);
+  if (fact.word !== undefined) return words(events[fact.word]);
   if (fact.stream) return `watch w${fact.stream.number} of c${fact.stream.client}`;
   const { operation } = fact;
   const result = operation.outcome === "open" ? "no answer" : operation.result || operation.outcome;

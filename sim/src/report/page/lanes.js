@@ -7,7 +7,7 @@
 //        disk
 //   m2   ...
 //   c1   operations
-//   w0   words of a watch stream
+//   c1   words of its watch streams
 //
 // A layout is made anew for each picture, in pixels of the screen. Lanes are squeezed or stretched a
 // little to fill the height; what is still too high is scrolled.
@@ -49,9 +49,22 @@ function shownClients() {
   return shown.filter((client) => client.operations.length > 0).sort(byNumber);
 }
 
-function shownStreams() {
+// Watch streams, lane by lane: a client's streams that follow one another share one.
+const streamLanes = (() => {
+  const lanes = [];
+  const end = (stream) => times[stream.words[stream.words.length - 1]];
+  for (const stream of [...streams.values()].sort((one, other) => one.client - other.client || byNumber(one, other))) {
+    const free = (lane) => lane[0].client === stream.client && end(lane[lane.length - 1]) <= times[stream.words[0]];
+    const lane = lanes.find(free);
+    if (lane) lane.push(stream);
+    else lanes.push([stream]);
+  }
+  return lanes;
+})();
+
+function shownStreamLanes() {
   if (hidden.kinds.has("watch")) return [];
-  return [...streams.values()].filter((stream) => !hidden.clients.has(stream.client)).sort(byNumber);
+  return streamLanes.filter((lane) => !hidden.clients.has(lane[0].client));
 }
 
 function byNumber(one, other) {
@@ -59,7 +72,7 @@ function byNumber(one, other) {
 }
 
 function layOut() {
-  const [memberList, clientList, streamList] = [shownMembers(), shownClients(), shownStreams()];
+  const [memberList, clientList, streamList] = [shownMembers(), shownClients(), shownStreamLanes()];
   const faultHeight = hidden.kinds.has("fault") ? 0 : faultRowCount * FAULT_HEIGHT;
   const markerHeight = hidden.kinds.has("marker") || markers.length === 0 ? 0 : MARKER_HEIGHT;
   const steps = hidden.kinds.has("progress") ? 0 : STEPS_HEIGHT;
@@ -98,10 +111,12 @@ function layOut() {
     laneOf.clients.set(client.number, lane);
   }
   if (streamList.length > 0) y += SECTION_GAP;
-  for (const stream of streamList) {
-    const label = `w${stream.number}`;
-    const detail = `c${stream.client} on m${stream.member}`;
-    laneOf.streams.set(stream.number, add(STREAM_HEIGHT * stretch, { kind: "stream", stream, label, detail }));
+  for (const list of streamList) {
+    const asked = new Set(list.map((stream) => stream.member));
+    const detail = asked.size === 1 ? `watches m${list[0].member}` : "watches";
+    const label = `c${list[0].client}`;
+    const lane = add(STREAM_HEIGHT * stretch, { kind: "stream", streams: list, label, detail });
+    for (const stream of list) laneOf.streams.set(stream.number, lane);
   }
   layout = { lanes, height: y + SECTION_GAP - AXIS + view.top, ...laneOf };
 }
@@ -192,8 +207,10 @@ const usualLatency = (() => {
 // Scrolls so that the lanes of these facts are seen.
 function showLanesOf(facts) {
   layOut();
-  const lanes = facts.map((fact) =>
-    fact.operation ? layout.clients.get(fact.operation.client) : layout.streams.get(fact.stream.number));
+  const lanes = facts.map((fact) => {
+    if (fact.operation) return layout.clients.get(fact.operation.client);
+    return fact.stream ? layout.streams.get(fact.stream.number) : null;
+  });
   const bottom = Math.max(0, ...lanes.filter(Boolean).map((lane) => lane.top + lane.height));
   if (bottom > view.height) scrollTo(view.top + bottom - view.height + 20);
 }

@@ -30,10 +30,16 @@ function tables() {
   return linkTables;
 }
 
-// The class of a message, for its colour and its links.
+// The class of a message, for its colour and its links. There are many messages, but few names.
+const classes = new Map();
+
 function messageClass(event) {
   if (event.kind === "snapshot") return "snapshot";
-  const name = event.message;
+  if (!classes.has(event.message)) classes.set(event.message, classOf(event.message));
+  return classes.get(event.message);
+}
+
+function classOf(name) {
   if (/heartbeat/i.test(name)) return "heartbeat";
   if (/vote/i.test(name)) return "vote";
   if (/append/i.test(name)) return "append";
@@ -42,19 +48,39 @@ function messageClass(event) {
   return "other";
 }
 
-// The facts that contradict each other: operations, or streams when the claim is about watches, in the
-// order in which they began. Each is { label, from, to, place, operation | stream }.
+// The facts that contradict each other, in the order in which they began: the operations that a violation
+// names by number, and the operations and words of watch streams that its text names; if there are none,
+// what the members were that it names. Each is { label, from, to, ended, place } with `operation`, `stream`
+// (and `word`, the place of one word on it), or `member`.
+const knownFacts = new Map();
+
 function factsOf(violation) {
-  const aboutWatches = /^watch/.test(violation.claim);
-  const facts = violation.operations.map((number) => {
+  if (!knownFacts.has(violation.place)) knownFacts.set(violation.place, findFacts(violation));
+  return knownFacts.get(violation.place);
+}
+
+function findFacts(violation) {
+  const found = new Map();
+  const add = (key, fact) => { if (fact && !found.has(key)) found.set(key, fact); };
+  const { text } = violation;
+  const named = [...text.matchAll(/\boperation (\d+)\b/g)].map((match) => Number(match[1]));
+  for (const number of [...violation.operations, ...named]) {
     const operation = operations.get(number);
-    const stream = streams.get(number);
-    if (stream && (aboutWatches || !operation)) return streamFact(stream);
-    return operation ? operationFact(operation) : null;
-  });
-  const known = facts.filter((fact) => fact !== null).sort((one, other) => one.from - other.from);
-  known.forEach((fact, position) => { fact.label = position < 26 ? String.fromCharCode(65 + position) : "·"; });
-  return known;
+    add(`operation ${number}`, operation && operationFact(operation));
+  }
+  for (const [, number, at] of text.matchAll(/\bstream (\d+) on m\d+(?: (?:heard )?at (\d+) ns)?/g)) {
+    const stream = streams.get(Number(number));
+    add(`stream ${number} ${at}`, stream && streamFact(stream, Number(at)));
+  }
+  if (found.size === 0) {
+    for (const [, number] of text.matchAll(/\bm(\d+)\b/g)) {
+      const member = members.get(Number(number));
+      add(`member ${number}`, member && memberFact(member, violation));
+    }
+  }
+  const facts = [...found.values()].sort((one, other) => one.from - other.from);
+  facts.forEach((fact, position) => { fact.label = position < 26 ? String.fromCharCode(65 + position) : "·"; });
+  return facts;
 }
 
 function operationFact(operation) {
@@ -62,19 +88,28 @@ function operationFact(operation) {
   return { operation, from: operation.called, to, ended: operation.returned !== null, place: operation.call };
 }
 
-function streamFact(stream) {
-  const [first, last] = [events[stream.words[0]], events[stream.words[stream.words.length - 1]]];
-  return { stream, from: first.at, to: last.at, ended: true, place: first.place };
+// A stream, or the word that was said on it at a time.
+function streamFact(stream, at) {
+  const word = stream.words.find((place) => times[place] === at);
+  if (word !== undefined) return { stream, word, from: at, to: at, ended: true, place: word };
+  const [first, last] = [stream.words[0], stream.words[stream.words.length - 1]];
+  return { stream, from: times[first], to: times[last], ended: true, place: first };
+}
+
+function memberFact(member, { at, place }) {
+  const segment = segmentAt(member, at);
+  return { member, from: at, to: at, ended: true, place: segment && segment.place >= 0 ? segment.place : place };
 }
 
 // The moment from which the facts contradict each other: when the last of them became known.
 function contradictedAt(violation, facts) {
-  const ends = facts.filter((fact) => fact.operation && fact.ended).map((fact) => fact.to);
+  const ends = facts.filter((fact) => fact.ended && !fact.member).map((fact) => fact.to);
   return ends.length > 0 ? Math.min(Math.max(...ends), violation.at) : violation.at;
 }
 
 // How two facts lie in time, in words.
 function relation(one, other) {
+  if (one.member || other.member) return "";
   if (one.ended && one.to < other.from) {
     return `${one.label} had ended ${duration(other.from - one.to)} before ${other.label} began`;
   }
@@ -106,6 +141,7 @@ const LINKS = {
     for (let index = Math.max(first, event.applied - MOST_LINKS); index <= event.applied; index++) {
       for (const other of tables().byIndex.get(index) ?? []) add(other, `applied as ${index}`);
     }
+    if (event.revision > (before ? before.revision : 0)) linkRevision(event.revision, add);
   },
   message(event, add) {
     const kind = messageClass(event);
@@ -151,23 +187,25 @@ function linkRevision(revision, add) {
   for (const other of tables().byRevision.get(revision) ?? []) add(other, `revision ${revision}`);
 }
 
-// An operation is carried by appends, applied by each member, and seen by watches.
+// An operation is carried by appends, applied by each member, and seen by watches. Where its log index is
+// not known, members are asked for its revision.
 function linkOperation(operation, add) {
   add(operation.call, "its call");
   add(operation.answer, "its return");
-  const { index } = operation;
-  if (index > 0) {
-    for (const member of members.values()) {
-      const { progress } = member;
-      const from = firstFrom(progress, operation.called);
-      const commits = progress.slice(from).find((place) => events[place].commit >= index);
-      const applies = progress.slice(from).find((place) => events[place].applied >= index);
-      if (applies !== undefined) add(applies, `applied ${index}`);
-      if (commits !== undefined) add(commits, `commits ${index}`);
-    }
-    for (const place of tables().messagesByIndex.get(index) ?? []) {
-      if (events[place].at >= operation.called) add(place, `carries ${index}`);
+  const { index, revision } = operation;
+  for (const member of members.values()) {
+    const { progress } = member;
+    const later = progress.slice(firstFrom(progress, operation.called));
+    const reaches = (field, value) => later.find((place) => events[place][field] >= value) ?? -1;
+    if (index > 0) {
+      add(reaches("applied", index), `applied ${index}`);
+      add(reaches("commit", index), `commits ${index}`);
+    } else if (revision > 0) {
+      add(reaches("revision", revision), `revision ${revision}`);
     }
   }
-  linkRevision(operation.revision, add);
+  for (const place of tables().messagesByIndex.get(index) ?? []) {
+    if (times[place] >= operation.called) add(place, `carries ${index}`);
+  }
+  linkRevision(revision, add);
 }

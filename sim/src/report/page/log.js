@@ -15,11 +15,15 @@ function makeRow() {
   return row;
 }
 
+// As high as all lines together, so that it can be scrolled to any of them.
+function sizeLog() {
+  logRows.style.height = `${listed.length * ROW_HEIGHT}px`;
+}
+
 function drawLog() {
   const first = Math.floor(logBox.scrollTop / ROW_HEIGHT);
   const fitting = Math.ceil(logBox.clientHeight / ROW_HEIGHT) + 1;
   const shown = Math.max(0, Math.min(fitting, listed.length - first));
-  logRows.style.height = `${listed.length * ROW_HEIGHT}px`;
   while (rowPool.length < shown) rowPool.push(makeRow());
   const linked = new Set(state.related.map((link) => link.place));
   rowPool.forEach((row, position) => {

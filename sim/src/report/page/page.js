@@ -37,6 +37,7 @@ function start() {
   document.title = `seed ${run.seed}: ${run.passed ? "passed" : run.claim ?? "failed"}`;
   readInk();
   applyFilter();
+  sizeLog();
   showVerdict();
   setUpFilters();
   setUpSearch();

@@ -21,7 +21,8 @@ function showVerdict() {
   const badge = element("span", "badge", run.passed ? "✓ passed" : "✕ failed");
   const head = element("div", "claim", badge);
   if (run.claim !== null) head.append(element("b", "", visible(run.claim)));
-  head.append(element("span", "", visible(run.verdict)));
+  const told = violations.some((place) => events[place].text === run.verdict);
+  if (!told) head.append(element("span", "", visible(run.verdict)));
   const left = element("div", "sentence", head);
   if (run.promise !== "") left.append(element("p", "promise", `Promised: ${visible(run.promise)}`));
   place.replaceChildren(left);
@@ -47,7 +48,8 @@ function violationLine() {
 function factCards(facts) {
   const cards = element("div", "facts");
   facts.slice(0, 4).forEach((fact, position) => {
-    if (position > 0) cards.append(element("div", "relation", relation(facts[position - 1], fact)));
+    const between = position > 0 ? relation(facts[position - 1], fact) : "";
+    if (between !== "") cards.append(element("div", "relation", between));
     cards.append(factCard(fact));
   });
   if (facts.length > 4) cards.append(element("div", "relation", `and ${facts.length - 4} more, in the details`));
@@ -57,11 +59,14 @@ function factCards(facts) {
 function factCard(fact) {
   const name = element("span", "letter", fact.label);
   const quote = element("span", "quote", visible(quoteOf(fact)));
-  const times = `${seconds(fact.from)} – ${fact.ended ? `${seconds(fact.to)} s, ${duration(fact.to - fact.from)}` : "open"}`;
   const { operation, stream } = fact;
-  const whose = operation ? `#${operation.number} · c${operation.client} asks ${stateOf(operation.member, fact.from)}`
-    : `w${stream.number} · c${stream.client} on m${stream.member}`;
-  const small = element("span", "small", `${whose} · ${times}`);
+  let span = `${seconds(fact.from)} – open`;
+  if (fact.to === fact.from) span = `${seconds(fact.from)} s`;
+  else if (fact.ended) span = `${seconds(fact.from)} – ${seconds(fact.to)} s, ${duration(fact.to - fact.from)}`;
+  const whose = [];
+  if (operation) whose.push(`#${operation.number}`, `c${operation.client} asks ${stateOf(operation.member, fact.from)}`);
+  if (stream) whose.push(`w${stream.number}`, `c${stream.client} on ${stateOf(stream.member, fact.from)}`);
+  const small = element("span", "small", [...whose, span].join(" · "));
   return button("fact", () => select(fact.place), name, element("span", "lines", quote, small));
 }
 
@@ -80,11 +85,13 @@ function stateOf(number, at) {
 
 // What was the case when the facts of a violation came about: who had applied what, who led, what was wrong.
 function circumstances(violation, facts) {
-  const parts = [element("h3", "", "Circumstances")];
+  const parts = [];
   const last = facts[facts.length - 1];
   for (const fact of facts) {
-    const index = fact.operation ? fact.operation.index : 0;
-    if (fact !== last && index > 0) parts.push(element("p", "", appliedWords(fact.label, index, last)));
+    const { index = 0, revision = 0 } = fact.operation ?? {};
+    if (fact === last || (index === 0 && revision === 0)) continue;
+    const [field, value] = index > 0 ? ["applied", index] : ["revision", revision];
+    parts.push(element("p", "", reachedWords(fact.label, field, value, last)));
   }
   const [from, to] = [facts[0].from, contradictedAt(violation, facts)];
   const leaders = [...members.values()].filter((member) => segmentAt(member, to)?.role === "leader");
@@ -92,21 +99,24 @@ function circumstances(violation, facts) {
     const names = leaders.map((member) => stateOf(member.number, to)).join(" and ");
     parts.push(element("p", "", `Each believed to lead: ${names}.`));
   }
-  const active = faults.filter((place) => events[place].at <= to && Math.max(events[place].until, events[place].at) >= from);
-  const before = faults.filter((place) => events[place].at < from && !active.includes(place)).slice(-3);
+  if (parts.length > 0) parts.unshift(element("h3", "", "Circumstances"));
+  const active = faults.filter((place) => times[place] <= to && Math.max(events[place].until, times[place]) >= from);
+  const before = faults.filter((place) => times[place] < from && !active.includes(place)).slice(-3);
   if (active.length > 0) parts.push(element("h3", "", "Faults at that time"), ...active.map(entryLine));
   if (before.length > 0) parts.push(element("h3", "", "Faults before"), ...before.map(entryLine));
   return parts;
 }
 
-function appliedWords(name, index, last) {
+function reachedWords(name, field, value, last) {
   const names = (list) => list.map((member) => `m${member.number}`).join(", ");
-  const has = (member) => (progressAt(member, last.from)?.applied ?? 0) >= index;
+  const has = (member) => (progressAt(member, last.from)?.[field] ?? 0) >= value;
   const all = [...members.values()].sort(byNumber);
   const [applied, missing] = [all.filter(has), all.filter((member) => !has(member))];
-  const asked = missing.some((member) => last.operation?.member === member.number) ? `, and ${last.label} asked m${last.operation.member}` : "";
+  const askedMissing = missing.some((member) => member.number === last.operation?.member);
+  const asked = askedMissing ? `, and ${last.label} asked m${last.operation.member}` : "";
   const without = missing.length > 0 ? `, not by ${names(missing)}${asked}` : "";
-  return `When ${last.label} began, index ${index} of ${name} was applied by ${names(applied) || "none"}${without}.`;
+  const what = field === "applied" ? `index ${value} of ${name} was applied` : `revision ${value} of ${name} was reached`;
+  return `When ${last.label} began, ${what} by ${names(applied) || "none"}${without}.`;
 }
 
 function headFacts() {
@@ -223,7 +233,8 @@ function leaderWords() {
   const led = [];
   for (const member of members.values()) {
     for (const segment of member.segments) {
-      if (segment.role === "leader" && events[segment.place].kind === "role") led.push([segment.from, member.number, segment.term]);
+      const begins = segment.role === "leader" && events[segment.place].kind === "role";
+      if (begins) led.push([segment.from, member.number, segment.term]);
     }
   }
   led.sort((one, other) => one[0] - other[0]);
