@@ -101,7 +101,7 @@ impl Workload {
             clients,
             calls: random.log_uniform(40, 140) as u32,
             pause_ms: random.log_uniform(4, 250),
-            patience_ms: random.log_uniform(100, 6000),
+            patience_ms: random.log_uniform(300, 6000),
             keys: random.log_uniform(2, 30) as u32,
             roaming_percent: random.random_range(0..=60),
             watchers,
