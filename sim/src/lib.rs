@@ -16,7 +16,9 @@
 #![cfg(madsim)]
 
 pub mod checkers;
+pub mod connections;
 pub mod evidence;
+pub mod full;
 pub mod history;
 pub mod model;
 pub mod random;

@@ -1,7 +1,12 @@
 //! The simulator's half of what the two worlds do not share. Its twin is `real.rs`.
 
+#[path = "sim_tcp.rs"]
+pub mod tcp;
+
 use std::future::Future;
 use std::io;
+
+pub use tcp::{TcpListener, TcpStream};
 
 /// Runs blocking work inline, as the simulator has one thread. It takes no virtual time.
 pub async fn blocking<T, F>(work: F) -> T
