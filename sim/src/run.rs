@@ -17,7 +17,6 @@ use detcd::proto::etcdserverpb as pb;
 use detcd::rt;
 use madsim::runtime::Runtime;
 
-use crate::bus::Network;
 use crate::checkers::{self, Options};
 use crate::clock::{EXACT, true_time};
 use crate::disk::charge_blocking_work;
@@ -27,7 +26,7 @@ use crate::nemesis::{Action, ClockFault, perform, restart_fallen};
 use crate::random::stream;
 use crate::setup::Setup;
 use crate::trace::{Trace, What};
-use crate::workload::{Learnt, Recorder, call, run_client, run_full_watcher, run_watcher};
+use crate::workload::{Learnt, Recorder, ask, run_client, run_full_watcher, run_watcher};
 use crate::world::{State, World};
 
 /// Simulated time after which a run is cut off.
@@ -50,6 +49,9 @@ const WATCHERS_CATCH_UP: Duration = Duration::from_millis(1500);
 
 /// How often the cluster is found to be busy before that is held against it.
 const REST_TRIES: usize = 40;
+
+/// How long the questions of the last phases wait for an answer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Clients that only watch have numbers from here on.
 const FIRST_WATCHER: u32 = 100;
@@ -115,6 +117,7 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
     charge_blocking_work();
     let recorder = Recorder::new(trace.clone());
     let world = World::new(setup.clone(), trace.clone());
+    let _network = world.install_network();
     let result = phases(&world, &recorder).await;
     let mut evidence = Evidence {
         committed: world.monitor().committed(),
@@ -229,7 +232,8 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<Rest, Violation> {
     let mut watching = Vec::new();
     for member in world.members() {
         let client = FIRST_WATCHER + u32::from(member);
-        watching.push(rt::spawn(run_full_watcher(world.clone(), recorder.clone(), client, member)));
+        let run = run_full_watcher(world.clone(), recorder.clone(), client, member);
+        watching.push(world.spawn_client(client, run));
     }
     for watcher in 0..setup.workload.watchers {
         let client = 2 * FIRST_WATCHER + watcher;
@@ -242,7 +246,7 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<Rest, Violation> {
             client,
             random,
         );
-        watching.push(rt::spawn(run));
+        watching.push(world.spawn_client(client, run));
     }
     let (warm, told) = (world.clone(), recorder.clone());
     let plan = setup.plan.clone();
@@ -255,7 +259,8 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<Rest, Violation> {
         .map(|client| {
             let random = stream(setup.seed, &format!("client {client}"));
             let workload = setup.workload.clone();
-            rt::spawn(run_client(world.clone(), recorder.clone(), learnt.clone(), workload, client, random))
+            let run = run_client(world.clone(), recorder.clone(), learnt.clone(), workload, client, random);
+            world.spawn_client(client, run)
         })
         .collect();
     for client in clients {
@@ -340,8 +345,7 @@ async fn wait_until(world: &World, milliseconds: u64, is_so: impl Fn() -> bool) 
 
 /// Ends every fault; one member may stay cut off.
 fn heal(world: &World, left_behind: MemberNumber) {
-    world.bus().heal();
-    world.bus().set_network(Network::CALM);
+    world.calm();
     for member in world.members() {
         world.mend_disk(member);
         world.resume(member);
@@ -349,7 +353,7 @@ fn heal(world: &World, left_behind: MemberNumber) {
         world.start(member);
     }
     if left_behind != 0 {
-        world.bus().block(world.paths_of(left_behind), true);
+        world.block(world.paths_of(left_behind), true);
     }
 }
 
@@ -393,10 +397,7 @@ async fn must_serve(world: &World, recorder: &Recorder, member: MemberNumber) ->
 
 async fn succeeds(world: &World, recorder: &Recorder, member: MemberNumber, request: Request) -> bool {
     let number = recorder.called(0, member, request.clone());
-    let outcome = match rt::timeout(Duration::from_secs(5), call(world.channel(member), &request)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Outcome::Unknown(crate::history::Failure { code: 4, message: "no answer in 5 s".into() }),
-    };
+    let outcome = ask(world, member, &request, PROBE_PATIENCE).await;
     let answered = matches!(outcome, Outcome::Answered(_));
     recorder.returned(number, outcome);
     answered
@@ -440,8 +441,8 @@ async fn read_everything(world: &World, member: MemberNumber) -> Result<Contents
     });
     let hash = Request::HashKv(pb::HashKvRequest { revision: 0 });
     for _ in 0..20 {
-        let outcomes =
-            (call(world.channel(member), &request).await, call(world.channel(member), &hash).await);
+        let everything = ask(world, member, &request, PROBE_PATIENCE).await;
+        let outcomes = (everything, ask(world, member, &hash, PROBE_PATIENCE).await);
         if let (Outcome::Answered(Answer::Range(everything)), Outcome::Answered(Answer::HashKv(hash))) =
             outcomes
         {

@@ -175,7 +175,7 @@ impl Setup {
         let disk = draw_latency(&mut stream(seed, "disk latency"));
         let clocks = draw_clocks(&mut stream(seed, "clocks"), profile, members);
         let workload = Workload::draw(&mut stream(seed, "workload"), profile);
-        let plan = Plan::draw(&mut stream(seed, "nemesis"), members, workload.milliseconds());
+        let plan = Plan::draw(&mut stream(seed, "nemesis"), profile, members, workload.milliseconds());
         let left_behind =
             if members >= 3 && topology.percent(25) { topology.random_range(1..=members) } else { 0 };
         let buggify = stream(seed, "buggify").percent(60);

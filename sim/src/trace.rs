@@ -40,6 +40,8 @@ pub enum What {
     Role { role: &'static str, term: u64, leader: MemberNumber },
     /// The member's published state moved.
     Progress { commit: u64, applied: u64, revision: i64 },
+    /// Something happened to connections from `member` to another, or along that path; 0 is a client.
+    Connection { to: MemberNumber, change: &'static str, connections: usize },
     /// The member wrote to or synced a file.
     Disk { action: DiskAction, file: String, offset: u64, bytes: u64 },
     /// The member started, stopped, was killed, lost power, was paused or goes on. The report takes from
@@ -185,6 +187,7 @@ impl What {
             What::Snapshot { to, index, ok } => (to, index, ok).hash(hasher),
             What::Role { role, term, leader } => (role, term, leader).hash(hasher),
             What::Progress { commit, applied, revision } => (commit, applied, revision).hash(hasher),
+            What::Connection { to, change, connections } => (to, change, connections).hash(hasher),
             What::Disk { action, file, offset, bytes } => (action, file, offset, bytes).hash(hasher),
             What::Life { change } => change.hash(hasher),
             What::Call { operation, client, text: _ } => (operation, client).hash(hasher),
@@ -237,6 +240,7 @@ impl What {
         match self {
             What::Message { .. } => "message",
             What::Snapshot { .. } => "snapshot",
+            What::Connection { .. } => "network",
             What::Role { .. } => "role",
             What::Progress { .. } => "progress",
             What::Disk { .. } => "disk",
@@ -281,6 +285,10 @@ impl fmt::Display for Event {
             What::Progress { commit, applied, revision } => {
                 write!(f, "commit {commit}, applied {applied}, revision {revision}")
             }
+            What::Connection { to: 0, change, connections } => {
+                write!(f, "{change}, to clients: {connections}")
+            }
+            What::Connection { to, change, connections } => write!(f, "{change}, to m{to}: {connections}"),
             What::Disk { action, file, offset, bytes } => {
                 write!(f, "{} {file} at {offset}, {bytes} bytes", action.name())
             }

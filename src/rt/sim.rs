@@ -1,9 +1,14 @@
 //! The simulator's half of what the two worlds do not share. Its twin is `real.rs`.
 
+#[path = "sim_tcp.rs"]
+pub mod tcp;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
+
+pub use tcp::{TcpListener, TcpStream};
 
 thread_local! {
     static BLOCKING_DELAY: Cell<fn() -> Duration> = const { Cell::new(|| Duration::ZERO) };

@@ -13,4 +13,4 @@ mod perform;
 mod plan;
 
 pub use perform::{perform, restart_fallen};
-pub use plan::{Action, ClockFault, Direction, DiskFault, Plan, Step, Target, When};
+pub use plan::{Action, ClockFault, ConnectionFault, Direction, DiskFault, Plan, Step, Target, When};

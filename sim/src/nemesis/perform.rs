@@ -119,6 +119,7 @@ fn resolve(world: &World, action: &Action) -> Option<Action> {
         Action::Pause(target) => Action::Pause(member(target)?),
         Action::Disk(target, fault) => Action::Disk(member(target)?, *fault),
         Action::Clock(target, fault) => Action::Clock(member(target)?, *fault),
+        Action::Connections(target, fault) => Action::Connections(member(target)?, *fault),
         Action::Split(_)
         | Action::Bridge(_)
         | Action::Swizzle
@@ -202,6 +203,11 @@ async fn act(world: &World, action: Action, lasts: Duration) {
             world.resume(number(target));
         }
         Action::Disk(target, fault) => disk(world, number(target), fault, lasts).await,
+        Action::Connections(target, fault) => {
+            world.strike_connections(number(target), fault);
+            rt::sleep(lasts).await;
+            world.mend_connections(number(target));
+        }
         Action::Clock(target, fault) => {
             let clock = world.clock_of(number(target));
             match fault {
@@ -218,9 +224,9 @@ async fn act(world: &World, action: Action, lasts: Duration) {
 }
 
 async fn block(world: &World, paths: Vec<Path>, lasts: Duration) {
-    world.bus().block(paths.iter().copied(), true);
+    world.block(paths.iter().copied(), true);
     rt::sleep(lasts).await;
-    world.bus().block(paths, false);
+    world.block(paths, false);
 }
 
 fn paths_between(world: &World, cut: impl Fn(MemberNumber, MemberNumber) -> bool) -> Vec<Path> {
@@ -239,11 +245,11 @@ async fn flap(world: &World, member: MemberNumber, pace: Duration, lasts: Durati
 
 async fn mute(world: &World, member: MemberNumber, kinds: Vec<Kind>, lasts: Duration) {
     for path in world.paths_of(member) {
-        world.bus().mute(path, kinds.clone());
+        world.mute(path, kinds.clone());
     }
     rt::sleep(lasts).await;
     for path in world.paths_of(member) {
-        world.bus().mute(path, Vec::new());
+        world.mute(path, Vec::new());
     }
 }
 
@@ -252,11 +258,11 @@ async fn swizzle(world: &World, lasts: Duration) {
     let members: Vec<MemberNumber> = world.members().collect();
     let pause = lasts / (2 * members.len() as u32);
     for member in &members {
-        world.bus().block(world.paths_of(*member), true);
+        world.block(world.paths_of(*member), true);
         rt::sleep(pause).await;
     }
     for member in members.iter().rev() {
-        world.bus().block(world.paths_of(*member), false);
+        world.block(world.paths_of(*member), false);
         rt::sleep(pause).await;
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bus::Kind;
 use crate::history::MemberNumber;
 use crate::random::{Draw, Random};
+use crate::setup::Profile;
 
 /// What goes wrong in a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,6 +88,8 @@ pub enum Action {
     Disk(Target, DiskFault),
     /// Something is wrong with the clock.
     Clock(Target, ClockFault),
+    /// Something is wrong with the member's connections, in full runs.
+    Connections(Target, ConnectionFault),
     /// The leader is asked to hand over to this member.
     MoveLeader(MemberNumber),
 }
@@ -121,6 +124,24 @@ pub enum DiskFault {
     LyingSync,
     /// Bits of the database flip at rest. The member owes nothing after that but silence.
     Rot(u32),
+}
+
+/// What is wrong with connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionFault {
+    /// All are reset.
+    Reset,
+    /// All fall silent, as if a router had forgotten them.
+    HalfOpen,
+    /// The member reads a little at a time.
+    SlowReader,
+    /// Who connects to it gets no answer.
+    Swallow,
+    /// Who connects to it is refused.
+    Refuse,
+    /// Bytes are handed over in very small pieces.
+    Pieces,
 }
 
 /// What is wrong with a clock.
@@ -159,11 +180,12 @@ struct Classes {
     damage: bool,
     clock: bool,
     leadership: bool,
+    connections: bool,
 }
 
 impl Plan {
     /// A plan for a cluster of so many members whose clients work for so many milliseconds.
-    pub fn draw(random: &mut Random, members: MemberNumber, milliseconds: u64) -> Self {
+    pub fn draw(random: &mut Random, profile: Profile, members: MemberNumber, milliseconds: u64) -> Self {
         if random.percent(4) {
             // Without any fault, everything must be well at once.
             return Self::default();
@@ -177,6 +199,7 @@ impl Plan {
             damage: random.percent(12),
             clock: random.percent(40),
             leadership: random.percent(30),
+            connections: profile == Profile::Full && random.percent(60),
         };
         // Damage stays on one member, and needs two others.
         let damaged = random.random_range(1..=members);
@@ -216,7 +239,7 @@ fn draw_action(
 ) -> Option<Action> {
     let target = draw_target(random, members);
     let number = random.random_range(1..=members);
-    let class = random.random_range(0..16);
+    let class = random.random_range(0..if classes.connections { 19 } else { 16 });
     match class {
         0..4 if classes.network && members > 1 => Some(match random.random_range(0..9) {
             0 | 1 => Action::Isolate(target, Direction::Both),
@@ -262,6 +285,17 @@ fn draw_action(
                 _ => DiskFault::DiesAt(random.log_uniform(1, 60)),
             },
         )),
+        16.. => Some(Action::Connections(
+            target,
+            *random.pick(&[
+                ConnectionFault::Reset,
+                ConnectionFault::HalfOpen,
+                ConnectionFault::SlowReader,
+                ConnectionFault::Swallow,
+                ConnectionFault::Refuse,
+                ConnectionFault::Pieces,
+            ]),
+        )),
         15 if classes.damage && members >= 3 => {
             Some(Action::Disk(Target::Member(damaged), DiskFault::Rot(random.log_uniform(1, 20) as u32)))
         }
@@ -301,7 +335,7 @@ mod tests {
     #[test]
     fn plans_keep_the_budget_and_survive_a_file() {
         for seed in 0..500 {
-            let plan = Plan::draw(&mut stream(seed, "nemesis"), 3, 10_000);
+            let plan = Plan::draw(&mut stream(seed, "nemesis"), Profile::Full, 3, 10_000);
             let mut damaged: Vec<Target> = plan
                 .steps
                 .iter()

@@ -3,18 +3,20 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use detcd::proto::etcdserverpb as pb;
 use detcd::proto::etcdserverpb::cluster_client::ClusterClient;
 use detcd::proto::etcdserverpb::kv_client::KvClient;
 use detcd::proto::etcdserverpb::lease_client::LeaseClient;
 use detcd::proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use detcd::rt;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
-use crate::history::{Answer, Failure, Outcome, Request};
-use crate::world::DirectChannel;
+use crate::history::{Answer, Failure, MemberNumber, Outcome, Request};
+use crate::world::{DirectChannel, World};
 
 /// A client's way to one member.
 #[derive(Clone)]
@@ -45,8 +47,38 @@ impl Service<http::Request<Body>> for Channel {
     }
 }
 
+/// A code of gRPC: the client gave up.
+const DEADLINE_EXCEEDED: i32 = 4;
+
+/// Makes one call of a client, in one of its tasks, and waits for its outcome as long as the client's
+/// patience lasts.
+pub async fn call_in_time(
+    world: &World,
+    client: u32,
+    member: MemberNumber,
+    request: &Request,
+    patience: Duration,
+) -> Outcome {
+    match rt::timeout(patience, call(world.channel(client, member), request)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Outcome::Unknown(Failure {
+            code: DEADLINE_EXCEEDED,
+            message: format!("no answer in {} ms", patience.as_millis()),
+        }),
+    }
+}
+
+/// The same for whoever is no client: the call is made by a task of client 0.
+pub async fn ask(world: &World, member: MemberNumber, request: &Request, patience: Duration) -> Outcome {
+    let (asked, request) = (world.clone(), request.clone());
+    let task = async move { call_in_time(&asked, 0, member, &request, patience).await };
+    world.spawn_client(0, task).await.unwrap_or_else(|_| {
+        Outcome::Unknown(Failure { code: Code::Cancelled as i32, message: "the client is gone".into() })
+    })
+}
+
 /// Makes one call and says what became of it.
-pub async fn call(channel: Channel, request: &Request) -> Outcome {
+async fn call(channel: Channel, request: &Request) -> Outcome {
     match answer(channel, request.clone()).await {
         Ok(answer) => Outcome::Answered(answer),
         Err(status) => judge(&status),

@@ -7,20 +7,17 @@ use detcd::rt;
 use rand::Rng;
 
 use super::generate::{Generator, Learnt};
-use super::{Recorder, Workload, call};
-use crate::history::{Failure, MemberNumber, Outcome, Request};
+use super::{Recorder, Workload, ask, call_in_time};
+use crate::history::{MemberNumber, Outcome, Request};
 use crate::random::{Draw, Random};
 use crate::world::World;
-
-/// A code of gRPC: the client gave up.
-const DEADLINE_EXCEEDED: i32 = 4;
 
 /// Asks whoever leads to hand over to a member. That nobody leads, or that it does not work out, is no
 /// fault of anybody.
 pub async fn move_leader(world: &World, to: MemberNumber) {
     let (Some(leader), Some(target)) = (world.monitor().leader(), world.monitor().id_of(to)) else { return };
     let request = Request::MoveLeader(pb::MoveLeaderRequest { target_id: target });
-    let _ = rt::timeout(Duration::from_secs(5), call(world.channel(leader), &request)).await;
+    ask(world, leader, &request, Duration::from_secs(5)).await;
 }
 
 /// Runs a client to its last call.
@@ -44,13 +41,7 @@ pub async fn run_client(
         let request = generator.next(&mut random);
         let number = recorder.called(client, member, request.clone());
         let patience = Duration::from_millis(workload.patience_ms);
-        let outcome = match rt::timeout(patience, call(world.channel(member), &request)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::Unknown(Failure {
-                code: DEADLINE_EXCEEDED,
-                message: format!("no answer in {} ms", workload.patience_ms),
-            }),
-        };
+        let outcome = call_in_time(&world, client, member, &request, patience).await;
         generator.learn(&request, &outcome);
         let failed = !matches!(outcome, Outcome::Answered(_) | Outcome::Failed(_));
         recorder.returned(number, outcome);

@@ -19,7 +19,7 @@ mod watcher;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-pub use calls::{Channel, call};
+pub use calls::{Channel, ask, call_in_time};
 pub use client::{move_leader, run_client};
 pub use generate::{Generator, Learnt};
 pub use recorder::Recorder;

@@ -149,7 +149,7 @@ impl Session {
     fn new(world: &World, recorder: &Recorder, client: u32, member: MemberNumber) -> Self {
         let (requests, said) = mpsc::unbounded_channel();
         let (heard, responses) = mpsc::unbounded_channel();
-        let channel = world.channel(member);
+        let channel = world.channel(client, member);
         // The stub polls what the client says and what it hears in one task, as a connection does.
         rt::spawn(async move {
             let said = stream::unfold(said, |mut said: mpsc::UnboundedReceiver<_>| async {

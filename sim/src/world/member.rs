@@ -1,6 +1,5 @@
 //! One member: its node, its disk, its clock, and how its runs begin and end.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use madsim::runtime::NodeHandle;
 use super::World;
 use crate::clock::{SimClock, true_time};
 use crate::disk::{Fault, SimDisk};
+use crate::full::{self, member_ip};
 use crate::history::MemberNumber;
 use crate::nemesis::DiskFault;
 use crate::random::{Random, fnv, stream};
@@ -56,7 +56,7 @@ pub struct Life {
     node: Option<NodeHandle>,
     stop: Option<ShutdownTrigger>,
     serving: Option<AllServices>,
-    hidden: bool,
+    pub(super) hidden: bool,
     /// How often it ended by itself.
     faults: u32,
 }
@@ -96,11 +96,14 @@ impl World {
                 let world = world.clone();
                 async move { world.run_member(member).await }
             };
-            let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, member));
+            let address = member_ip(member);
             // A member begins to run when its node is made: it must find itself up.
             self.life(member).state = State::Up;
             let node =
                 self.inner.handle.create_node().name(format!("m{member}")).ip(address).init(run).build();
+            if let Some(wire) = &*self.wire() {
+                wire.connections.add_host(node.id(), address, member);
+            }
             self.life(member).node = Some(node);
         }
     }
@@ -122,7 +125,11 @@ impl World {
             disk,
             clock: Arc::new(clock),
             seed,
-            reach: Reach::Direct(Arc::new(Attachment { world: self.clone(), member, run })),
+            reach: if self.is_full() {
+                Reach::Ports
+            } else {
+                Reach::Direct(Arc::new(Attachment { world: self.clone(), member, run }))
+            },
             observer: Some(self.monitor().observer(member)),
         };
         let config = self.config(member);
@@ -137,7 +144,7 @@ impl World {
         }
         life.serving = None;
         life.stop = None;
-        self.inner.bus.leave(member);
+        self.leave_network(member, false);
         self.inner.monitor.ended(member);
         // The process is gone: its files with it.
         life.disk.kill();
@@ -164,7 +171,7 @@ impl World {
     pub fn kill(&self, member: MemberNumber, power_cut: bool) {
         let mut life = self.life(member);
         // In this order: nothing of the run may pass while it is torn down.
-        self.inner.bus.leave(member);
+        self.leave_network(member, power_cut);
         self.inner.monitor.ended(member);
         if power_cut {
             let Life { disk, disk_random, .. } = &mut *life;
@@ -182,6 +189,19 @@ impl World {
         }
         drop(stop);
         self.note_life(member, if power_cut { "loses power".into() } else { "is killed".into() });
+    }
+
+    /// Nothing passes between a member's run and the others any more.
+    fn leave_network(&self, member: MemberNumber, power_cut: bool) {
+        match &*self.wire() {
+            None => self.bus().leave(member),
+            Some(wire) if power_cut => {
+                wire.connections.power_cut(member_ip(member));
+            }
+            Some(wire) => {
+                wire.connections.kill(member_ip(member));
+            }
+        }
     }
 
     /// Asks a member to stop in order, and waits until it has; if it takes too long, it is killed.
@@ -232,11 +252,6 @@ impl World {
             drop(life);
             self.note_life(member, "goes on".into());
         }
-    }
-
-    /// Hides a member from clients, or shows it again.
-    pub fn hide(&self, member: MemberNumber, hidden: bool) {
-        self.life(member).hidden = hidden;
     }
 
     /// Whether clients cannot reach it, though it may be well.
@@ -310,15 +325,9 @@ impl World {
 
     fn config(&self, member: MemberNumber) -> NodeConfig {
         let tuning = self.setup().tuning;
-        let peer = |member| format!("http://10.0.0.{member}:2380");
-        let cluster: Vec<String> = self.members().map(|id| format!("m{id}={}", peer(id))).collect();
         let milliseconds = Duration::from_millis;
         NodeConfig {
-            name: format!("m{member}"),
             data_dir: DATA_DIR.into(),
-            initial_cluster: cluster.join(","),
-            advertise_peer_urls: vec![peer(member)],
-            advertise_client_urls: vec![format!("http://10.0.0.{member}:2379")],
             heartbeat: milliseconds(tuning.heartbeat_ms),
             election: milliseconds(tuning.election_ms()),
             pre_vote: tuning.pre_vote,
@@ -331,7 +340,7 @@ impl World {
             watch_progress_interval: milliseconds(tuning.watch_progress_ms),
             lease_checkpoint: tuning.lease_checkpoint,
             wal_segment_bytes: tuning.wal_segment_bytes,
-            ..NodeConfig::default()
+            ..full::config(member, self.size())
         }
     }
 }

@@ -14,11 +14,13 @@
 
 mod direct;
 mod member;
+mod network;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use detcd::rt::sim_tcp::Installed;
 use detcd::rt::sync::Notify;
 use madsim::runtime::Handle;
 
@@ -30,9 +32,9 @@ use crate::clock::true_time;
 use crate::history::{MemberNumber, Time};
 use crate::monitor::Monitor;
 use crate::random::{Random, stream};
-use crate::setup::Setup;
+use crate::setup::{Profile, Setup};
 use crate::trace::Trace;
-use crate::workload::Channel;
+use network::Wire;
 
 /// A cluster and its surroundings. Clones are the same.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ struct Inner {
     setup: Setup,
     trace: Trace,
     bus: Bus,
+    /// The sockets, in a full run.
+    wire: Mutex<Option<Wire>>,
     monitor: Monitor,
     handle: Handle,
     lives: Vec<Mutex<Life>>,
@@ -74,13 +78,29 @@ impl World {
             setup,
             trace,
             bus,
+            wire: Mutex::default(),
             monitor,
             handle: Handle::current(),
             lives,
             starts: Mutex::default(),
             flags: Flags::default(),
         };
-        Self { inner: Arc::new(inner) }
+        let world = Self { inner: Arc::new(inner) };
+        if world.is_full() {
+            let wire = Wire::new(&world);
+            *world.wire() = Some(wire);
+        }
+        world
+    }
+
+    /// Whether whole servers run, on sockets.
+    pub fn is_full(&self) -> bool {
+        self.inner.setup.profile == Profile::Full
+    }
+
+    /// Serves the sockets of this thread, in a full run, until the value is dropped.
+    pub fn install_network(&self) -> Option<Installed> {
+        self.wire().as_ref().map(|wire| wire.connections.install())
     }
 
     /// What the run is like.
@@ -120,11 +140,6 @@ impl World {
 
     fn note_start(&self, member: MemberNumber) {
         self.inner.starts.lock().unwrap_or_else(PoisonError::into_inner).push((true_time(), member));
-    }
-
-    /// A client's way to a member.
-    pub fn channel(&self, member: MemberNumber) -> Channel {
-        Channel::Direct(DirectChannel::new(self.clone(), member))
     }
 
     /// Every path between a member and the others, both ways.
@@ -176,6 +191,10 @@ impl World {
                 notified.await;
             }
         }
+    }
+
+    fn wire(&self) -> MutexGuard<'_, Option<Wire>> {
+        self.inner.wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn life(&self, member: MemberNumber) -> MutexGuard<'_, Life> {
