@@ -21,6 +21,7 @@ pub mod evidence;
 pub mod history;
 pub mod model;
 pub mod random;
+pub mod storage;
 pub mod trace;
 
 pub mod cli {
