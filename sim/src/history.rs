@@ -4,6 +4,7 @@
 //! they came off the wire: a checker sees what a client would see, header fields included.
 
 use bytes::Bytes;
+use detcd::proto::EncodedEvent;
 use detcd::proto::etcdserverpb as pb;
 
 /// Nanoseconds since the world began.
@@ -145,4 +146,10 @@ pub fn key_text(key: &Bytes) -> String {
         Ok(text) if !text.is_empty() && text.chars().all(|letter| !letter.is_control()) => text.to_owned(),
         _ => key.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "(hex)",
     }
+}
+
+/// The revision at which an event happened, 0 when it cannot be read.
+pub fn mod_revision(event: &EncodedEvent) -> i64 {
+    let kv = event.decode().ok().and_then(|event| event.kv).and_then(|kv| kv.decode().ok());
+    kv.map_or(0, |kv| kv.mod_revision)
 }

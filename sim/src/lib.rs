@@ -20,6 +20,7 @@ pub mod checkers;
 pub mod cli;
 pub mod clock;
 pub mod connections;
+pub mod coverage;
 pub mod disk;
 pub mod evidence;
 pub mod full;

@@ -19,6 +19,7 @@ use madsim::runtime::Runtime;
 
 use crate::checkers::{self, Options};
 use crate::clock::{EXACT, true_time};
+use crate::coverage;
 use crate::disk::charge_blocking_work;
 use crate::evidence::{ClockBounds, Evidence, Violation};
 use crate::history::{Answer, Contents, MemberNumber, Outcome, Request, Stream, Time, Word};
@@ -156,7 +157,14 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
     };
     evidence.starts = world.starts();
     let options = options(&setup, &evidence, rest.as_ref());
-    let found = world.monitor().with_model(|model| checkers::with_model(&evidence, model, &options));
+    let look = |case: &checkers::Case<'_>| {
+        coverage::mark(case, &trace, true_time());
+        checkers::claims(case)
+    };
+    let found = world
+        .monitor()
+        .with_model(|model| checkers::with_case(&evidence, model, &options, look))
+        .unwrap_or_else(|violation| vec![violation]);
     for violation in &found {
         note_violation(&trace, true_time(), violation);
     }
@@ -289,6 +297,8 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<Rest, Violation> {
         let _ = client.await;
         stop_if_violated(world)?;
     }
+    // Faults that wait for something that only clients bring about need not wait any longer.
+    world.end_work();
     let _ = faults.await;
     stop_if_violated(world)?;
 

@@ -99,8 +99,10 @@ pub struct Setup {
     pub buggify: bool,
 }
 
-/// Settings of the server that make rare paths common.
+/// Settings of the server that make rare paths common. What a file does not say is as [`Tuning::PLAIN`], so
+/// that a setup that was kept stays what it was when settings are added.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs)]
 pub struct Tuning {
     pub heartbeat_ms: u64,
@@ -114,7 +116,19 @@ pub struct Tuning {
     pub compaction_pause_ms: u64,
     pub watch_progress_ms: u64,
     pub lease_checkpoint: bool,
+    pub lease_checkpoint_ms: u64,
     pub quota_bytes: i64,
+    pub append_bytes: u64,
+    pub inflight_appends: usize,
+    pub watch_batch_revisions: usize,
+    pub watch_response_bytes: usize,
+    pub watch_stream_bytes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self::PLAIN
+    }
 }
 
 impl Tuning {
@@ -131,7 +145,13 @@ impl Tuning {
         compaction_pause_ms: 10,
         watch_progress_ms: 600_000,
         lease_checkpoint: false,
+        lease_checkpoint_ms: 300_000,
         quota_bytes: 0,
+        append_bytes: 1 << 20,
+        inflight_appends: 512,
+        watch_batch_revisions: 1000,
+        watch_response_bytes: 2 << 20,
+        watch_stream_bytes: 4 << 20,
     };
 
     /// One election timeout in milliseconds.
@@ -160,7 +180,21 @@ impl Tuning {
             compaction_pause_ms: random.log_uniform(1, 200),
             watch_progress_ms: random.log_uniform(100, 20_000),
             lease_checkpoint: random.percent(50),
+            lease_checkpoint_ms: random.log_uniform(200, 5000),
             quota_bytes: 0,
+            append_bytes: if random.percent(40) { random.log_uniform(1, 20_000) } else { 1 << 20 },
+            inflight_appends: if random.percent(40) { random.log_uniform(1, 20) as usize } else { 512 },
+            watch_batch_revisions: if random.percent(50) { random.log_uniform(1, 30) as usize } else { 1000 },
+            watch_response_bytes: if random.percent(50) {
+                random.log_uniform(100, 30_000) as usize
+            } else {
+                2 << 20
+            },
+            watch_stream_bytes: if random.percent(50) {
+                random.log_uniform(200, 50_000) as usize
+            } else {
+                4 << 20
+            },
         }
     }
 }

@@ -114,14 +114,27 @@ pub struct NodeConfig {
     pub max_request_bytes: usize,
     /// Most operations of a transaction.
     pub max_txn_ops: usize,
+    /// Bytes of log entries in one message to a peer; one entry at least.
+    pub max_append_bytes: u64,
+    /// Such messages on the way to one peer.
+    pub max_inflight_appends: usize,
     /// Past revisions that one step of a compaction looks at.
     pub compaction_batch: usize,
     /// Time between two such steps.
     pub compaction_pause: Duration,
     /// Time between two progress notifications of a watcher.
     pub watch_progress_interval: Duration,
+    /// Bounds of what watchers are told in one go.
+    pub watch_batch: BatchLimits,
+    /// Bytes above which a watch response is split for a watcher that asked for it; none for what follows
+    /// from `max_request_bytes` (etcd).
+    pub watch_response_bytes: Option<usize>,
+    /// Bytes of watch responses queued for one stream before its watchers fall back to history.
+    pub watch_stream_bytes: usize,
     /// Whether the rest of long leases is written to the log from time to time.
     pub lease_checkpoint: bool,
+    /// Time between two such notes; shorter leases have none.
+    pub lease_checkpoint_interval: Duration,
     /// Whether histograms of every call are kept.
     pub extensive_metrics: bool,
     /// The feature gates, for the metrics page.
@@ -158,10 +171,16 @@ impl Default for NodeConfig {
             backend_batch_operations: limits::BACKEND_BATCH_OPERATIONS,
             max_request_bytes: limits::MAX_REQUEST_BYTES,
             max_txn_ops: limits::MAX_TXN_OPS,
+            max_append_bytes: limits::MAX_APPEND_BYTES,
+            max_inflight_appends: limits::MAX_INFLIGHT_APPENDS,
             compaction_batch: 1000,
             compaction_pause: Duration::from_millis(10),
             watch_progress_interval: Duration::from_secs(600),
+            watch_batch: BatchLimits::default(),
+            watch_response_bytes: None,
+            watch_stream_bytes: limits::WATCH_STREAM_BYTES,
             lease_checkpoint: false,
+            lease_checkpoint_interval: Duration::from_secs(300),
             extensive_metrics: false,
             features: Vec::new(),
             wal_segment_bytes: wal::DEFAULT_SEGMENT_BYTES,
@@ -247,6 +266,7 @@ async fn serve(
     }
     let mut member = Member::new(member_config, recovered, clock.now())?;
     let (mailbox, mailbox_receiver) = mailbox(member.view());
+    let mailbox = mailbox.with_watch_budget(config.watch_stream_bytes);
     let tasks = TaskGroup::new();
 
     let (peer_events, peer_event_queue) = mpsc::channel(PEER_EVENTS);
@@ -396,8 +416,8 @@ fn member_config(config: &NodeConfig, cluster_id: ClusterId, member_id: MemberId
         driver: DriverConfig {
             election_ticks: (election_ms / heartbeat_ms).max(2) as usize,
             heartbeat_ticks: 1,
-            max_message_bytes: limits::MAX_APPEND_BYTES,
-            max_inflight: limits::MAX_INFLIGHT_APPENDS,
+            max_message_bytes: config.max_append_bytes,
+            max_inflight: config.max_inflight_appends,
             max_uncommitted_bytes: limits::MAX_UNCOMMITTED_BYTES,
             log_memory_bytes: limits::LOG_MEMORY_BYTES as u64,
             pre_vote: config.pre_vote,
@@ -408,16 +428,19 @@ fn member_config(config: &NodeConfig, cluster_id: ClusterId, member_id: MemberId
             lessor: LessorConfig {
                 min_ttl_seconds: crate::lease::min_ttl(election_ms, heartbeat_ms),
                 checkpoint: config.lease_checkpoint,
+                checkpoint_interval: nanoseconds(config.lease_checkpoint_interval),
                 revoke_retry: REVOKE_RETRY,
                 ..LessorConfig::default()
             },
             quota: Quota::new(config.quota_backend_bytes),
         },
         watch: HubConfig {
-            max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
-            stream_budget_bytes: limits::WATCH_STREAM_BYTES,
+            max_response_bytes: config
+                .watch_response_bytes
+                .unwrap_or(config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES),
+            stream_budget_bytes: config.watch_stream_bytes,
             progress_interval: nanoseconds(config.watch_progress_interval),
-            batch: BatchLimits::default(),
+            batch: config.watch_batch,
         },
         election_timeout: nanoseconds(config.election),
         elect_alone_at_once: config.elect_alone_at_once,

@@ -48,7 +48,7 @@ mod words;
 use crate::evidence::{Evidence, Violation};
 use crate::history::Time;
 use crate::model::{Model, Position, Settings};
-use attribution::Attribution;
+use attribution::{Attribution, Owner};
 
 /// What the checkers must know of a run beside its evidence.
 #[derive(Clone, Debug)]
@@ -124,12 +124,29 @@ pub fn all(evidence: &Evidence, options: &Options) -> Vec<Violation> {
 
 /// Runs every checker on a log that is in `model` already, each entry of it.
 pub fn with_model(evidence: &Evidence, model: &Model, options: &Options) -> Vec<Violation> {
+    with_case(evidence, model, options, claims).unwrap_or_else(|violation| vec![violation])
+}
+
+/// Looks at a run whose log is in `model` already, each entry of it.
+///
+/// # Errors
+/// When the model was fed another log.
+pub fn with_case<T>(
+    evidence: &Evidence,
+    model: &Model,
+    options: &Options,
+    look: impl FnOnce(&Case<'_>) -> T,
+) -> Result<T, Violation> {
     let (known, replayed) = (evidence.committed.len(), model.positions().len() - 1);
     if known != replayed {
         let text = format!("the model was fed {replayed} entries, the evidence has {known}");
-        return vec![Violation::new("unique-revision", text)];
+        return Err(Violation::new("unique-revision", text));
     }
-    let case = Case::new(evidence, model, options);
+    Ok(look(&Case::new(evidence, model, options)))
+}
+
+/// Runs every checker.
+pub fn claims(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for check in [
         once::check,
@@ -145,7 +162,7 @@ pub fn with_model(evidence: &Evidence, model: &Model, options: &Options) -> Vec<
         convergence::check,
         black_box::check,
     ] {
-        found.extend(check(&case));
+        found.extend(check(case));
     }
     found
 }
@@ -181,6 +198,24 @@ impl<'a> Case<'a> {
     /// The positions of the log. Their places count from 0, for what every member begins with.
     pub fn positions(&self) -> &'a [Position] {
         self.model.positions()
+    }
+
+    /// When the position at a place was known to be committed.
+    pub fn committed_at(&self, place: usize) -> Time {
+        self.committed_at[place]
+    }
+
+    /// Whether the cluster asked by itself for what stands at a place.
+    pub fn is_clusters(&self, place: usize) -> bool {
+        self.attribution.owners[place] == Owner::Cluster
+    }
+
+    /// The operations that have a position, also those whose clients never heard of it.
+    pub fn carried_out(&self) -> impl Iterator<Item = usize> + '_ {
+        self.attribution.owners.iter().filter_map(|owner| match owner {
+            Owner::Operation(number) => Some(*number),
+            Owner::Cluster | Owner::Nobody => None,
+        })
     }
 
     /// The place of the last position that was known to be committed at this time.

@@ -1,6 +1,6 @@
 //! What each command does. `Ok(false)` is a run that broke a claim, `Err` a command that could not be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::{
     Which,
 };
 use crate::run::{self, Outcomes};
+use crate::scenarios::Scenario;
 use crate::setup::{Profile, Setup};
 use crate::trace::Trace;
 
@@ -311,38 +312,65 @@ pub fn scenarios(arguments: &ScenarioArguments) -> Done {
     let folder = std::env::temp_dir().join(format!("detcd-sim-{}", std::process::id()));
     fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     let mut jobs = Vec::new();
+    let mut runs = Vec::new();
     for scenario in &chosen {
-        let file = folder.join(format!("{}.json", scenario.name));
-        let text = serde_json::to_string_pretty(&scenario.setup).map_err(|error| error.to_string())?;
-        fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        jobs.push(Job {
-            seed: scenario.setup.seed,
-            profile: scenario.setup.profile,
-            setup: Some(file),
-            arm: None,
-            wall_limit: Duration::from_secs(60),
-        });
+        for attempt in 0..scenario.tries {
+            jobs.push(scenario_job(&folder, scenario, attempt)?);
+            runs.push(scenario);
+        }
     }
     let at_once =
         arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let batch = run_all(&jobs, at_once, true, |_| false)?;
     let mut failed: BTreeMap<&str, String> = BTreeMap::new();
-    for (place, verdict) in &batch.done {
-        let scenario = &chosen[*place];
-        let missing = scenario.reaches.iter().filter(|name| !verdict.markers.contains_key(**name));
+    for (place, verdict) in batch.failures() {
         if let Some((claim, text)) = verdict.violations.first() {
-            failed.insert(&scenario.name, format!("{claim}: {text}"));
-        } else if let Some(name) = missing.into_iter().next() {
-            failed.insert(&scenario.name, format!("did not reach {name:?}, which it is there for"));
+            let text = format!("{claim}: {text}\n  to repeat it: {}", jobs[place].line());
+            failed.entry(&runs[place].name).or_insert(text);
         }
     }
-    for (name, text) in &failed {
-        println!("FAILED {name}: {text}\n  to repeat it: cargo sim scenarios {name}");
+    for scenario in &chosen {
+        let own = batch.done.iter().filter(|(place, _)| runs[**place].name == scenario.name);
+        let reached: BTreeSet<&str> =
+            own.flat_map(|(_, verdict)| verdict.markers.keys().map(String::as_str)).collect();
+        let missing: Vec<&str> =
+            scenario.reaches.iter().copied().filter(|name| !reached.contains(name)).collect();
+        if !missing.is_empty() {
+            let text = format!("does not reach what it is there for: {}", missing.join(", "));
+            failed.entry(&scenario.name).or_insert(text);
+        }
     }
-    println!("{} scenarios, {} failed", batch.done.len(), failed.len());
+    for scenario in &chosen {
+        if let Some(text) = failed.get(&*scenario.name) {
+            println!("FAILED {}: {text}\n  the story: {}", scenario.name, scenario.story);
+        }
+    }
+    println!(
+        "{} scenarios in {} runs, {} failed: {:.1} simulated minutes in {:.0} s",
+        chosen.len(),
+        batch.done.len(),
+        failed.len(),
+        batch.simulated_seconds() / 60.0,
+        batch.took.as_secs_f64()
+    );
     if failed.is_empty() {
         // They are needed to repeat a failure only.
         let _ = fs::remove_dir_all(&folder);
     }
     Ok(failed.is_empty())
+}
+
+/// The run of a scenario with its so-manieth seed, whose setup goes to a file.
+fn scenario_job(folder: &Path, scenario: &Scenario, attempt: u64) -> Result<Job, String> {
+    let setup = Setup { seed: scenario.setup.seed + attempt, ..scenario.setup.clone() };
+    let file = folder.join(format!("{}-{attempt}.json", scenario.name));
+    let text = serde_json::to_string_pretty(&setup).map_err(|error| error.to_string())?;
+    fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    Ok(Job {
+        seed: setup.seed,
+        profile: setup.profile,
+        setup: Some(file),
+        arm: None,
+        wall_limit: Duration::from_secs(60),
+    })
 }

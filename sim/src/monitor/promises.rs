@@ -7,7 +7,7 @@
 
 use detcd::member::Recovered;
 use detcd::raft::MessageKind;
-use detcd::types::log::PeerMessage;
+use raft::eraftpb::Message;
 
 use super::State;
 use super::shadow::Log;
@@ -17,11 +17,7 @@ use crate::history::MemberNumber;
 const CLAIM: &str = "promises";
 
 /// Looks at a message that is about to leave.
-pub fn check_message(state: &mut State, member: MemberNumber, sent: &PeerMessage) {
-    let Some(message) = crate::wire::message(&sent.bytes) else {
-        state.violated(CLAIM, format!("m{member} sends something that is no raft message"));
-        return;
-    };
+pub fn check_message(state: &mut State, member: MemberNumber, message: &Message) {
     match message.get_msg_type() {
         MessageKind::MsgAppendResponse if !message.reject => {
             let durable = state.shadow(member).durable.last_index();

@@ -16,6 +16,8 @@ pub struct Shadow {
     pub up: bool,
     /// Whether it has run before.
     pub known: bool,
+    /// Whether its last run ended with the power.
+    pub dark: bool,
     /// Whether its disk was damaged.
     pub excused: bool,
     /// What it gave to its log task.

@@ -5,8 +5,9 @@ use std::fmt;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::bus::Kind;
+use crate::bus::{Kind, Network};
 use crate::history::MemberNumber;
+use crate::markers::{self, MarkerName};
 use crate::random::{Draw, Random};
 use crate::setup::Profile;
 
@@ -38,6 +39,12 @@ pub enum When {
     LeaderHasUncommitted(u64),
     /// As soon after that as a member lags so many entries behind what is committed.
     MemberLags(u64, u64),
+    /// As soon after that as a member leads in a later term.
+    LeaderChanged(u64),
+    /// As soon after that as so many more entries are known to be committed.
+    Committed(u64, u64),
+    /// As soon after that as this rare path is reached (again).
+    Reached(u64, MarkerName),
 }
 
 /// Whom a fault hits. Roles are looked up when the step begins.
@@ -66,6 +73,10 @@ pub enum Action {
     Flap(Target, u64),
     /// Messages of these kinds do not get from or to the member.
     Mute(Target, Vec<Kind>),
+    /// Every path between members is open again, whatever has cut it.
+    Reunite,
+    /// The network is like this, where members are on a bus.
+    Network(Network),
     /// Paths are cut one after another, and opened in another order.
     Swizzle,
     /// Clients cannot reach the member.
@@ -165,7 +176,12 @@ impl Step {
     /// The milliseconds after which it may begin.
     pub fn earliest(&self) -> u64 {
         match self.when {
-            When::At(at) | When::LeaderHasUncommitted(at) | When::MemberLags(at, _) => at,
+            When::At(at)
+            | When::LeaderHasUncommitted(at)
+            | When::MemberLags(at, _)
+            | When::LeaderChanged(at)
+            | When::Committed(at, _)
+            | When::Reached(at, _) => at,
         }
     }
 }
@@ -206,19 +222,51 @@ impl Plan {
         let count = random.log_uniform(2, 14);
         let mut steps: Vec<Step> = (0..count)
             .filter_map(|_| {
-                let action = draw_action(random, &classes, members, damaged)?;
+                // A draw may fall on a class that the run does not have.
+                let action = (0..DRAWS).find_map(|_| draw_action(random, &classes, members, damaged))?;
                 let at = random.random_range(0..milliseconds.max(1));
-                let when = match random.random_range(0..10) {
-                    0 | 1 => When::LeaderHasUncommitted(at),
-                    2 => When::MemberLags(at, random.log_uniform(1, 30)),
-                    _ => When::At(at),
-                };
+                let when = draw_when(random, at);
                 let lasts = random.log_uniform(20, 5000);
                 Some(Step { when, action, lasts })
             })
             .collect();
         steps.sort_by_key(Step::earliest);
         Self { steps }
+    }
+}
+
+/// How often an action is drawn for a step at most.
+const DRAWS: u32 = 3;
+
+fn draw_when(random: &mut Random, at: u64) -> When {
+    match random.random_range(0..20) {
+        0..4 => When::LeaderHasUncommitted(at),
+        4 | 5 => When::MemberLags(at, random.log_uniform(1, 30)),
+        6 => When::LeaderChanged(at),
+        7 => When::Committed(at, random.log_uniform(1, 30)),
+        8 | 9 => {
+            let marker = *random.pick(&[
+                markers::SNAPSHOT_SENT,
+                markers::SNAPSHOT_SENT,
+                markers::COMPACTION,
+                markers::COMPACTION,
+                markers::OPENED_BEHIND,
+                markers::OLD_ENTRY_ON_MAJORITY,
+            ]);
+            When::Reached(at, marker.into())
+        }
+        _ => When::At(at),
+    }
+}
+
+/// Weather that does not last.
+fn draw_storm(random: &mut Random) -> Network {
+    let calm = Network { latency: random.log_uniform(1, 60), ..Network::CALM };
+    match random.random_range(0..4) {
+        0 => Network { duplicate_percent: 60, replay_percent: 30, reorder: true, ..calm },
+        1 => Network { capacity: random.log_uniform(1, 4) as usize, ..calm },
+        2 => Network { loss_percent: random.random_range(20..=70), ..calm },
+        _ => Network { late_percent: 50, late_by: random.log_uniform(50, 2000), reorder: true, ..calm },
     }
 }
 
@@ -255,7 +303,11 @@ fn draw_action(
                 Action::Mute(target, vec![*random.pick(&kinds), *random.pick(&more)])
             }
         }),
-        4 if classes.network => Some(Action::HideFromClients(target)),
+        4 if classes.network => Some(if random.percent(50) {
+            Action::HideFromClients(target)
+        } else {
+            Action::Network(draw_storm(random))
+        }),
         5..8 if classes.process => Some(match random.random_range(0..6) {
             0 => Action::RollingKill,
             1 => Action::KillTwice(target),
@@ -297,7 +349,7 @@ fn draw_action(
             ]),
         )),
         15 if classes.damage && members >= 3 => {
-            Some(Action::Disk(Target::Member(damaged), DiskFault::Rot(random.log_uniform(1, 20) as u32)))
+            Some(Action::Disk(Target::Member(damaged), DiskFault::Rot(random.log_uniform(1, 500) as u32)))
         }
         _ => None,
     }
@@ -313,6 +365,11 @@ impl fmt::Display for Step {
             When::MemberLags(at, entries) => {
                 write!(f, "after {at} ms, when a member lags {entries} entries")?
             }
+            When::LeaderChanged(at) => write!(f, "after {at} ms, when another member leads")?,
+            When::Committed(at, entries) => {
+                write!(f, "after {at} ms, when {entries} more entries are committed")?
+            }
+            When::Reached(at, marker) => write!(f, "after {at} ms, on {marker:?}", marker = marker.name())?,
         }
         write!(f, ": {:?} for {} ms", self.action, self.lasts)
     }

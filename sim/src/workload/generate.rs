@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use detcd::limits::MAX_TXN_OPS;
 use detcd::proto::etcdserverpb as pb;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request as Operation;
@@ -33,6 +34,11 @@ impl Learnt {
     /// The newest revision that anybody heard of.
     pub fn revision(&self) -> i64 {
         self.lock().revision
+    }
+
+    /// The newest revision up to which anybody knows the store to be compacted.
+    pub fn compacted(&self) -> i64 {
+        self.lock().compacted
     }
 
     fn lock(&self) -> MutexGuard<'_, Facts> {
@@ -284,7 +290,12 @@ impl Generator {
             .map(|_| {
                 operation(match random.random_range(0..12) {
                     0..5 => Operation::RequestPut(self.put(random)),
-                    5..9 => match self.list(random) {
+                    8 => Operation::RequestRange(pb::RangeRequest {
+                        key: self.key(random),
+                        revision: self.some_revision(random),
+                        ..Default::default()
+                    }),
+                    5..8 => match self.list(random) {
                         Request::Range(range) | Request::RangeStream(range) => Operation::RequestRange(range),
                         _ => Operation::RequestRange(pb::RangeRequest {
                             key: self.key(random),
@@ -340,7 +351,8 @@ impl Generator {
 
     /// Requests that must be refused, and lose nothing.
     fn bad_request(&mut self, random: &mut Random) -> Request {
-        match random.random_range(0..6) {
+        let key = self.key(random);
+        match random.random_range(0..11) {
             0 => Request::Put(pb::PutRequest { value: self.value(random), ..Default::default() }),
             1 => {
                 let put = |this: &mut Self, key: &Bytes, random: &mut Random| {
@@ -348,28 +360,36 @@ impl Generator {
                         pb::PutRequest { key: key.clone(), value: this.value(random), ..Default::default() };
                     operation(Operation::RequestPut(put))
                 };
-                let key = self.key(random);
                 let success = vec![put(self, &key, random), put(self, &key, random)];
                 Request::Txn(pb::TxnRequest { success, ..Default::default() })
             }
-            2 => Request::Put(pb::PutRequest {
-                key: self.key(random),
-                value: self.value(random),
-                lease: 987_654,
-                ..Default::default()
-            }),
+            2 => {
+                let value = self.value(random);
+                Request::Put(pb::PutRequest { key, value, lease: 987_654, ..Default::default() })
+            }
             3 => Request::Put(pb::PutRequest {
-                key: self.key(random),
-                value: self.value(random),
+                key: Bytes::from_static(b"k/never"),
                 ignore_value: true,
                 ..Default::default()
             }),
             4 => Request::LeaseGrant(pb::LeaseGrantRequest { ttl: 9_000_000_001, id: 0 }),
-            _ => Request::Range(pb::RangeRequest {
-                key: self.key(random),
-                sort_order: 7,
-                ..Default::default()
-            }),
+            5 => {
+                let value = self.value(random);
+                Request::Put(pb::PutRequest { key, value, ignore_value: true, ..Default::default() })
+            }
+            6 => {
+                let value = self.value(random);
+                let lease = 1 + self.lease(random).abs();
+                Request::Put(pb::PutRequest { key, value, lease, ignore_lease: true, ..Default::default() })
+            }
+            7 => {
+                let read = operation(Operation::RequestRange(pb::RangeRequest { key, ..Default::default() }));
+                let success = vec![read; MAX_TXN_OPS + 1];
+                Request::Txn(pb::TxnRequest { success, ..Default::default() })
+            }
+            8 => Request::RangeStream(pb::RangeRequest { key, sort_order: 2, ..Default::default() }),
+            9 => Request::RangeStream(pb::RangeRequest { key, min_mod_revision: 1, ..Default::default() }),
+            _ => Request::Range(pb::RangeRequest { key, sort_order: 7, ..Default::default() }),
         }
     }
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use calls::{Channel, ask, call_in_time};
 pub use client::{move_leader, run_client};
 pub use generate::{Generator, Learnt};
-pub use recorder::Recorder;
+pub use recorder::{Recorder, revision};
 pub use watcher::{run_full_watcher, run_watcher};
 
 use crate::random::{Draw, Random};
@@ -30,6 +30,7 @@ use crate::setup::Profile;
 
 /// What the clients of a run do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs)]
 pub struct Workload {
     /// Clients that call.
@@ -46,6 +47,8 @@ pub struct Workload {
     pub roaming_percent: u32,
     /// Clients with a watch stream, beside one on each member that hears everything.
     pub watchers: u32,
+    /// How often they do not read for a while, of a hundred times that they have read.
+    pub slow_reader_percent: u32,
     /// Bytes of large values, of which there are few.
     pub large_value: usize,
     /// How often each kind of request is made, 0 for never.
@@ -54,6 +57,7 @@ pub struct Workload {
 
 /// Relative frequencies of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs)]
 pub struct Weights {
     pub put: u32,
@@ -72,6 +76,31 @@ pub struct Weights {
     pub hash: u32,
     pub status: u32,
     pub bad_request: u32,
+}
+
+impl Default for Workload {
+    /// A few clients that write and read a few keys for some seconds.
+    fn default() -> Self {
+        Self {
+            clients: 4,
+            calls: 120,
+            pause_ms: 80,
+            patience_ms: 3000,
+            keys: 6,
+            roaming_percent: 30,
+            watchers: 1,
+            slow_reader_percent: 2,
+            large_value: 200,
+            weights: Weights {
+                put: 20,
+                get: 10,
+                list: 5,
+                delete: 5,
+                compare_and_swap: 5,
+                ..Weights::default()
+            },
+        }
+    }
 }
 
 impl Workload {
@@ -97,8 +126,10 @@ impl Workload {
             Profile::Watch => random.random_range(2..=6),
             _ => random.random_range(0..=3),
         };
+        let slow_reader_percent = if random.percent(50) { 2 } else { random.random_range(5..=30) };
         Self {
             clients,
+            slow_reader_percent,
             calls: random.log_uniform(40, 140) as u32,
             pause_ms: random.log_uniform(4, 250),
             patience_ms: random.log_uniform(300, 6000),
