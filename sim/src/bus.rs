@@ -178,7 +178,9 @@ impl Bus {
 
     /// A member's run has ended: nothing leaves it or reaches it any more, from this moment on.
     pub fn leave(&self, member: MemberNumber) {
-        self.lock().ends.remove(&member);
+        let mut state = self.lock();
+        state.ends.remove(&member);
+        state.old.retain(|path, _| path.0 != member && path.1 != member);
     }
 
     /// The number of the member with this id, once it has joined.

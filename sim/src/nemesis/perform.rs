@@ -1,7 +1,7 @@
 //! Carries a plan out.
 //!
 //! Each step is a task of the supervisor: it waits for its time and its trigger, does its action, and undoes
-//! it when its time is over. Steps overlap freely; what heals a path heals it for all.
+//! it when its time is over. Steps overlap freely: a path that two have cut is open when both are over.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const TRIGGER_PATIENCE: Duration = Duration::from_secs(10);
 const RESTART_AFTER: Duration = Duration::from_millis(300);
 
 /// How long a member goes on, at most, when its power goes: see [`World::strike_at_work`].
-const POWER_FADES: Duration = Duration::from_millis(50);
+const POWER_FADES: Duration = Duration::from_millis(150);
 
 /// Runs a plan to its end, all of its effects included.
 pub async fn perform(world: World, plan: Plan) {
@@ -176,7 +176,7 @@ async fn act(world: &World, action: Action, lasts: Duration) {
             let around = |a: MemberNumber, b: MemberNumber| a != bridge && b != bridge && (a % 2) != (b % 2);
             block(world, paths_between(world, |a, b| apart(a, b) || around(a, b)), lasts).await;
         }
-        Action::Reunite => world.block(paths_between(world, |_, _| true), false),
+        Action::Reunite => world.reunite(),
         Action::Network(network) => {
             world.bus().set_network(network);
             rt::sleep(lasts).await;
@@ -195,12 +195,7 @@ async fn act(world: &World, action: Action, lasts: Duration) {
         Action::Kill(target) => fell(world, number(target), false, lasts).await,
         Action::PowerCut(target) => fell(world, number(target), true, lasts).await,
         Action::PowerCutAll => {
-            world.members().for_each(|member| world.strike_at_work(member));
-            rt::sleep(POWER_FADES).await;
-            for member in world.members() {
-                world.mend_disk(member);
-                world.kill(member, true);
-            }
+            cut_power(world, &world.members().collect::<Vec<_>>()).await;
             rt::sleep(lasts.min(Duration::from_millis(500))).await;
             for member in world.members() {
                 world.start(member);
@@ -214,7 +209,7 @@ async fn act(world: &World, action: Action, lasts: Duration) {
         }
         Action::KillTwice(target) => {
             let member = number(target);
-            cut_power(world, member).await;
+            cut_power(world, &[member]).await;
             rt::sleep(lasts / 4).await;
             world.strike_recovery(member);
             world.start(member);
@@ -308,20 +303,24 @@ async fn swizzle(world: &World, lasts: Duration) {
     }
 }
 
-/// Cuts a member's power, most of the time while it is writing.
-async fn cut_power(world: &World, member: MemberNumber) {
-    world.strike_at_work(member);
+/// Cuts the power of these members, most of the time while they are writing.
+async fn cut_power(world: &World, members: &[MemberNumber]) {
+    members.iter().for_each(|member| world.strike_at_work(*member));
     let until = true_time() + POWER_FADES.as_nanos() as u64;
-    while !world.disk_of(member).is_dead() && true_time() < until {
+    let is_done =
+        |member: &MemberNumber| world.disk_of(*member).armed() == 0 || world.disk_of(*member).is_dead();
+    while !members.iter().all(is_done) && true_time() < until {
         rt::sleep(Duration::from_millis(1)).await;
     }
-    world.mend_disk(member);
-    world.kill(member, true);
+    for member in members {
+        world.mend_disk(*member);
+        world.kill(*member, true);
+    }
 }
 
 async fn fell(world: &World, member: MemberNumber, power_cut: bool, lasts: Duration) {
     if power_cut {
-        cut_power(world, member).await;
+        cut_power(world, &[member]).await;
     } else {
         world.kill(member, false);
     }

@@ -47,7 +47,8 @@ pub(super) fn all() -> Vec<Script> {
         .step(When::At(0), Action::MoveLeader(1), 0)
         .step(When::LeaderHasUncommitted(600), Action::Split(vec![1, 2]), 1600)
         .step(When::LeaderChanged(600), Action::Isolate(LEADER, Direction::Both), 2600)
-        .step(When::Reached(2000, markers::OLD_ENTRY_ON_MAJORITY.into()), Action::Kill(LEADER), 2000)
+        .step(When::Reached(2000, markers::OLD_ENTRY_ON_MAJORITY.into()), Action::Kill(Target::Member(1)), 2000)
+        .step(When::Reached(2000, markers::OLD_ENTRY_ON_MAJORITY.into()), Action::Kill(Target::Member(2)), 2000)
         .step(When::Reached(2000, markers::OLD_ENTRY_ON_MAJORITY.into()), Action::Reunite, 0)
         .reaches(&[markers::UNCOMMITTED_TAIL, markers::OLD_ENTRY_ON_MAJORITY, markers::MAJORITY_OVERWRITTEN])
         .tries(8),

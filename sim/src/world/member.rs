@@ -33,7 +33,7 @@ use crate::trace::{Trace, What};
 const DATA_DIR: &str = "/data";
 
 /// About how many times some writes of a member write to the disk or sync it.
-const WORK_OPERATIONS: u64 = 4;
+const WORK_OPERATIONS: u64 = 3;
 
 /// About how many times a recovery writes to the disk or syncs it.
 const RECOVERY_OPERATIONS: u64 = 10;

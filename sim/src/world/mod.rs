@@ -16,6 +16,7 @@ mod direct;
 mod member;
 mod network;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,8 @@ struct Inner {
     bus: Bus,
     /// The sockets, in a full run.
     wire: Mutex<Option<Wire>>,
+    /// How many faults cut each path between members.
+    cuts: Mutex<BTreeMap<Path, u32>>,
     monitor: Monitor,
     handle: Handle,
     lives: Vec<Mutex<Life>>,
@@ -107,6 +110,7 @@ impl World {
             trace,
             bus,
             wire: Mutex::default(),
+            cuts: Mutex::default(),
             monitor,
             handle: Handle::current(),
             lives,
