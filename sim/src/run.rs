@@ -303,8 +303,9 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<Rest, Violation> {
     stop_if_violated(world)?;
 
     phase("liveness");
-    heal(world, setup.left_behind);
-    let core: Vec<MemberNumber> = world.members().filter(|member| *member != setup.left_behind).collect();
+    let left_behind = if can_spare(world, setup.left_behind) { setup.left_behind } else { 0 };
+    heal(world, left_behind);
+    let core: Vec<MemberNumber> = world.members().filter(|member| *member != left_behind).collect();
     for member in &core {
         must_serve(world, recorder, *member).await?;
     }
@@ -386,6 +387,12 @@ fn heal(world: &World, left_behind: MemberNumber) {
     if left_behind != 0 {
         world.block(world.paths_of(left_behind), true);
     }
+}
+
+/// Whether the members whose disks were not damaged are a majority without this one.
+fn can_spare(world: &World, left_behind: MemberNumber) -> bool {
+    let is_left = |member: &MemberNumber| *member != left_behind && !world.monitor().is_excused(*member);
+    world.members().filter(is_left).count() > usize::from(world.size()) / 2
 }
 
 /// Whether a member can be asked to be like the others: its disk was not damaged, or it runs nevertheless.

@@ -5,7 +5,7 @@ use detcd::member::{MemberStatus, Persist};
 use detcd::types::log::SnapshotPoint;
 
 use super::shadow::{Slot, point_text};
-use super::{State, rare};
+use super::{FIRST_INDEX, State, rare};
 use crate::clock::true_time;
 use crate::history::MemberNumber;
 use crate::trace::What;
@@ -97,9 +97,11 @@ pub fn check_published(state: &mut State, member: MemberNumber, status: &MemberS
     state.commit(member, commit, at);
 }
 
-/// A new leader has everything that is committed.
+/// A new leader has everything that was committed in earlier terms. A leader of an old term may come late:
+/// it owes nothing that later leaders have committed since.
 fn check_complete(state: &mut State, member: MemberNumber, term: u64) {
-    let committed = state.committed_index();
+    let Some(place) = state.committed_in.iter().rposition(|known_in| *known_in < term) else { return };
+    let committed = FIRST_INDEX + 1 + place as u64;
     let Some(chain) = state.committed_chain(committed) else { return };
     if !state.shadow(member).volatile.covers(committed, chain) {
         let text = format!("m{member} leads term {term} without entry {committed}, which is committed");

@@ -59,6 +59,8 @@ pub(crate) struct State {
     /// The committed entries from index 2 on, and the chain at each.
     committed: Vec<Committed>,
     committed_chains: Vec<u64>,
+    /// For each of them, the term of the member that first knew it to be committed.
+    committed_in: Vec<u64>,
     model: Model,
     violations: Vec<Violation>,
     rare: Rare,
@@ -81,6 +83,7 @@ impl Monitor {
             chains: BTreeMap::new(),
             committed: Vec::new(),
             committed_chains: Vec::new(),
+            committed_in: Vec::new(),
             model: Model::new(settings),
             violations: Vec::new(),
             rare: Rare::default(),
@@ -235,6 +238,7 @@ impl State {
             self.committed_chains.push(slot.chain);
             let term =
                 self.members.get(&member).and_then(|shadow| shadow.status).map_or(0, |status| status.term);
+            self.committed_in.push(term);
             rare::committed(self, member, next, &slot, term);
             self.committed.push(Committed {
                 index: next,

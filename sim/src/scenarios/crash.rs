@@ -72,12 +72,13 @@ pub(super) fn all() -> Vec<Script> {
         )
         .syncs_take(5)
         .clients(|workload| {
-            workload.clients = 6;
-            workload.pause_ms = 5;
+            workload.clients = 10;
+            workload.pause_ms = 3;
+            workload.calls = 300;
             workload.large_value = 4000;
         })
-        .steps([400, 1400, 2400, 3400], &Action::PowerCut(LEADER), 200)
-        .steps([900, 1900, 2900, 3900], &Action::PowerCut(FOLLOWER), 200)
+        .steps([400, 1000, 1600, 2200, 2800], &Action::PowerCut(FOLLOWER), 100)
+        .steps([700, 1300, 1900, 2500, 3100], &Action::PowerCut(Target::Follower(3)), 100)
         .reaches(&[markers::TORN_TAIL])
         .tries(5),
         script(
