@@ -78,7 +78,8 @@ impl hyper::rt::Timer for HyperTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        // tokio has its own instant, the simulator uses the standard one: both convert.
+        // tokio has an instant of its own; the simulator uses the standard one.
+        #[cfg_attr(madsim, expect(clippy::useless_conversion))]
         Box::pin(HyperSleep { inner: Box::pin(tokio::time::sleep_until(deadline.into())) })
     }
 }
