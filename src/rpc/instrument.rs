@@ -283,12 +283,11 @@ mod tests {
     use crate::metrics::testing;
     use crate::net::{self, HandlerFn, Services};
     use crate::proto::etcdserverpb::kv_client::KvClient;
+    use crate::proto::etcdserverpb::maintenance_client::MaintenanceClient;
     use crate::proto::etcdserverpb::watch_client::WatchClient;
-    use crate::proto::etcdserverpb::{PutRequest, RangeRequest, WatchRequest};
+    use crate::proto::etcdserverpb::{DefragmentRequest, PutRequest, RangeRequest, WatchRequest};
     use crate::proto::health::HealthCheckRequest;
     use crate::proto::health::health_client::HealthClient;
-    use crate::proto::v3lockpb::LockRequest;
-    use crate::proto::v3lockpb::lock_client::LockClient;
     use crate::rpc::RpcConfig;
     use crate::rt::{self, TcpListener};
 
@@ -346,8 +345,9 @@ mod tests {
             HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
             kv.range(RangeRequest { key: "a".into(), ..Default::default() }).await.unwrap();
             kv.range(RangeRequest::default()).await.unwrap_err();
-            let lock = LockClient::new(channel.clone()).lock(LockRequest::default()).await.unwrap_err();
-            assert_eq!(lock.code(), Code::Unimplemented);
+            let mut maintenance = MaintenanceClient::new(channel.clone());
+            let unbuilt = maintenance.defragment(DefragmentRequest::default()).await.unwrap_err();
+            assert_eq!(unbuilt.code(), Code::Unimplemented);
             // A stream whose client goes away.
             let requests = stream::iter([WatchRequest::default(), WatchRequest::default()]);
             let opened = WatchClient::new(channel.clone()).watch(requests).await.unwrap();
@@ -379,7 +379,7 @@ mod tests {
                     "started_total 2",
                 ],
             );
-            check("Lock", &["handled_total Unimplemented 1", "msg_received_total 1", "started_total 1"]);
+            check("Defragment", &["handled_total Unimplemented 1", "msg_received_total 1", "started_total 1"]);
             check("Watch", &["handled_total Canceled 1", "msg_received_total 2", "started_total 1"]);
             check("Put", &["handled_total Unavailable 1", "msg_received_total 1", "started_total 1"]);
             assert!(page.contains("etcd_mvcc_range_total 1\n"));
