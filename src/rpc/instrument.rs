@@ -1,4 +1,5 @@
-//! The entry of every gRPC call of a listener: counts it, and sends it to its service.
+//! The entry of every gRPC call of a listener: counts it, bounds it by its deadline, and sends it to its
+//! service.
 //!
 //! ```text
 //!   request --> Call::begin --+-- Range --> Rpc::serve_range --+--> status in the headers: counted here
@@ -9,7 +10,8 @@
 //! Invariants:
 //! - counting a call costs a binary search, a few atomics and, for its answer, one small box: no lock,
 //!   no look-up of labels;
-//! - the count of a call ends with its trailers, or with its client.
+//! - the count of a call ends with its trailers, or with its client;
+//! - no handler and no stream goes on after the deadline of its call.
 
 use std::convert::Infallible;
 use std::future;
@@ -19,13 +21,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
+use super::deadline::Deadline;
 use super::services::{self, AllServices};
 use super::{RANGE_PATH, Rpc};
 use crate::metrics::{Call, CallKind, Metrics, Requests, methods};
@@ -69,6 +72,10 @@ impl Service<Request<Incoming>> for Instrumented {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Answering {
+        let deadline = match Deadline::of(request.headers()) {
+            Ok(deadline) => deadline,
+            Err(malformed) => return Answering::refused(bad_request(malformed)),
+        };
         let path = request.uri().path();
         let Some(call) = Call::begin(&self.entry.metrics, path) else {
             return Answering::refused(unknown(path));
@@ -77,7 +84,11 @@ impl Service<Request<Incoming>> for Instrumented {
         if path == RANGE_PATH {
             let entry = self.entry.clone();
             let answer = async move { entry.rpc.serve_range(request).await };
-            return Answering { answer: Answer::Range(Box::pin(answer)), call: Some(call) };
+            return Answering {
+                answer: Answer::Range(Box::pin(answer)),
+                call: Some(call),
+                deadline: Some(deadline),
+            };
         }
         let answer = match call.kind() {
             CallKind::Unary | CallKind::ServerStream => self.entry.services.call(request),
@@ -90,8 +101,15 @@ impl Service<Request<Incoming>> for Instrumented {
                 }))
             }
         };
-        Answering { answer: Answer::Routed(answer), call: Some(call) }
+        Answering { answer: Answer::Routed(answer), call: Some(call), deadline: Some(deadline) }
     }
+}
+
+/// The answer to a request whose headers are wrong, as gRPC for Go gives it.
+fn bad_request(status: Status) -> Response<Body> {
+    let mut response = status.into_http();
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
 }
 
 /// The answer to a path that names no method, in the words of gRPC for Go.
@@ -125,6 +143,8 @@ pub struct Answering {
     answer: Answer,
     /// None for a call of no method, and once the answer is there.
     call: Option<Call>,
+    /// As above.
+    deadline: Option<Deadline>,
 }
 
 enum Answer {
@@ -135,7 +155,7 @@ enum Answer {
 
 impl Answering {
     fn refused(response: Response<Body>) -> Self {
-        Self { answer: Answer::Refused(future::ready(response)), call: None }
+        Self { answer: Answer::Refused(future::ready(response)), call: None, deadline: None }
     }
 }
 
@@ -143,33 +163,40 @@ impl Future for Answering {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = match &mut self.answer {
-            Answer::Routed(answer) => ready!(answer.as_mut().poll(cx))?,
-            Answer::Range(answer) => ready!(answer.as_mut().poll(cx)),
-            Answer::Refused(answer) => ready!(Pin::new(answer).poll(cx)),
+        let answer = match &mut self.answer {
+            Answer::Routed(answer) => answer.as_mut().poll(cx)?,
+            Answer::Range(answer) => answer.as_mut().poll(cx),
+            Answer::Refused(answer) => Pin::new(answer).poll(cx),
         };
-        Poll::Ready(Ok(match self.call.take() {
-            Some(call) => counted(response, call),
-            None => response,
+        let response = match (answer, &mut self.deadline) {
+            (Poll::Ready(response), _) => response,
+            // Whoever polls this drops it when it is ready, and the handler with it.
+            (Poll::Pending, Some(deadline)) => ready!(deadline.poll(cx)).into_http(),
+            (Poll::Pending, None) => return Poll::Pending,
+        };
+        Poll::Ready(Ok(match (self.call.take(), self.deadline.take()) {
+            (Some(call), Some(deadline)) => counted(response, call, deadline),
+            _ => response,
         }))
     }
 }
 
 /// Counts the end of the call now, if the answer is a status alone, or lets its body do it.
-fn counted(response: Response<Body>, mut call: Call) -> Response<Body> {
+fn counted(response: Response<Body>, mut call: Call, deadline: Deadline) -> Response<Body> {
     if let Some(code) = status_in(response.headers()) {
         call.finish(code);
         return response;
     }
-    let messages = (call.kind() != CallKind::Unary).then(Messages::default);
-    response.map(|body| Body::new(CountedAnswer { body, messages, call }))
+    let stream = (call.kind() != CallKind::Unary).then(|| (Messages::default(), deadline));
+    response.map(|body| Body::new(CountedAnswer { body, stream, call }))
 }
 
 /// The body of an answer, which ends its call.
 struct CountedAnswer {
     body: Body,
-    /// None for a unary call: there is one message, and the status says whether it was sent.
-    messages: Option<Messages>,
+    /// None for a unary call: there is one message, the status says whether it was sent, and it was there in
+    /// time.
+    stream: Option<(Messages, Deadline)>,
     call: Call,
 }
 
@@ -182,12 +209,23 @@ impl HttpBody for CountedAnswer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
+        // A stream that always has something to send has a deadline, too.
+        if let Some((_, deadline)) = &mut this.stream
+            && let Poll::Ready(status) = deadline.poll(cx)
+        {
+            this.call.finish(status.code() as i32);
+            // What the stream keeps open goes now; the rest of the body is the status.
+            (this.body, this.stream) = (Body::empty(), None);
+            let mut trailers = HeaderMap::new();
+            let frame = status.add_header(&mut trailers).map(|()| Frame::trailers(trailers));
+            return Poll::Ready(Some(frame));
+        }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     this.call.finish(status_in(trailers).unwrap_or(Code::Unknown as i32));
-                } else if let (Some(messages), Some(data)) = (&mut this.messages, frame.data_ref()) {
+                } else if let (Some((messages, _)), Some(data)) = (&mut this.stream, frame.data_ref()) {
                     this.call.sent(messages.begun_in(data));
                 }
             }
@@ -280,6 +318,7 @@ mod tests {
 
     use super::*;
     use crate::client::{Channel, Options as ClientOptions};
+    use crate::mailbox::MailboxReceiver;
     use crate::metrics::testing;
     use crate::net::{self, HandlerFn, Services};
     use crate::proto::etcdserverpb::kv_client::KvClient;
@@ -288,6 +327,8 @@ mod tests {
     use crate::proto::etcdserverpb::{DefragmentRequest, PutRequest, RangeRequest, WatchRequest};
     use crate::proto::health::HealthCheckRequest;
     use crate::proto::health::health_client::HealthClient;
+    use crate::proto::v3lockpb::LockRequest;
+    use crate::proto::v3lockpb::lock_client::LockClient;
     use crate::rpc::RpcConfig;
     use crate::rt::{self, TcpListener};
 
@@ -323,22 +364,73 @@ mod tests {
         }
     }
 
+    /// A listener of a member without a loop, and a client of it.
+    struct Served {
+        metrics: Arc<Metrics>,
+        receiver: MailboxReceiver,
+        channel: Channel,
+        trigger: rt::ShutdownTrigger,
+        served: rt::JoinHandle<()>,
+    }
+
+    async fn serve() -> Served {
+        let (metrics, mailbox, receiver) = testing::metrics(testing::view(), Vec::new(), None);
+        let config =
+            RpcConfig { max_request_bytes: 1024, max_txn_ops: 8, election_timeout: Duration::from_secs(1) };
+        let grpc = Instrumented::new(Rpc::new(mailbox, config), metrics.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let (trigger, shutdown) = rt::shutdown_channel();
+        let services = Services { grpc, http: HandlerFn(no_http) };
+        let served = rt::spawn(net::serve(listener, services, net::Options::default(), shutdown));
+        let channel = Channel::new(vec![endpoint], ClientOptions::default());
+        Served { metrics, receiver, channel, trigger, served }
+    }
+
+    /// A request whose deadline only the server looks at.
+    fn within<T>(timeout: &'static str, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        request
+    }
+
+    #[test]
+    fn no_call_outlives_its_deadline() {
+        rt::run(async {
+            let Served { metrics, receiver: _quiet, channel, trigger, served } = serve().await;
+            let late = |status: &Status| {
+                assert_eq!(
+                    (status.code(), status.message()),
+                    (Code::DeadlineExceeded, "context deadline exceeded")
+                );
+            };
+            let mut kv = KvClient::new(channel.clone());
+            let put = PutRequest { key: "a".into(), ..Default::default() };
+            late(&kv.put(within("20m", put.clone())).await.unwrap_err());
+            let lock = LockRequest { lease: 1, ..Default::default() };
+            late(&LockClient::new(channel.clone()).lock(within("20m", lock)).await.unwrap_err());
+            // A stream that opens in time and then has nothing to say, and its client neither.
+            let requests = within("20m", stream::pending::<WatchRequest>());
+            let opened = WatchClient::new(channel.clone()).watch(requests).await.unwrap();
+            late(&opened.into_inner().message().await.unwrap_err());
+            until(&metrics, "Put", "handled_total DeadlineExceeded 1").await;
+            until(&metrics, "Lock", "handled_total DeadlineExceeded 1").await;
+            until(&metrics, "Watch", "handled_total DeadlineExceeded 1").await;
+
+            let malformed = kv.put(within("soon", put)).await.unwrap_err();
+            assert_eq!(malformed.code(), Code::Internal);
+            assert!(malformed.message().starts_with("malformed grpc-timeout: "), "{malformed}");
+            kv.range(within("9S", RangeRequest { key: "a".into(), ..Default::default() })).await.unwrap();
+            trigger.trigger();
+            served.await.unwrap();
+        })
+        .unwrap();
+    }
+
     #[test]
     fn calls_over_a_connection_are_counted() {
         rt::run(async {
-            let (metrics, mailbox, mut receiver) = testing::metrics(testing::view(), Vec::new(), None);
-            let config = RpcConfig {
-                max_request_bytes: 1024,
-                max_txn_ops: 8,
-                election_timeout: Duration::from_secs(1),
-            };
-            let grpc = Instrumented::new(Rpc::new(mailbox, config), metrics.clone());
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let endpoint = listener.local_addr().unwrap().to_string().parse().unwrap();
-            let (trigger, shutdown) = rt::shutdown_channel();
-            let services = Services { grpc, http: HandlerFn(no_http) };
-            let served = rt::spawn(net::serve(listener, services, net::Options::default(), shutdown));
-            let channel = Channel::new(vec![endpoint], ClientOptions::default());
+            let Served { metrics, mut receiver, channel, trigger, served } = serve().await;
             let mut kv = KvClient::new(channel.clone());
 
             // Through the routes, and through the way of its own that Range has.
@@ -379,7 +471,10 @@ mod tests {
                     "started_total 2",
                 ],
             );
-            check("Defragment", &["handled_total Unimplemented 1", "msg_received_total 1", "started_total 1"]);
+            check(
+                "Defragment",
+                &["handled_total Unimplemented 1", "msg_received_total 1", "started_total 1"],
+            );
             check("Watch", &["handled_total Canceled 1", "msg_received_total 2", "started_total 1"]);
             check("Put", &["handled_total Unavailable 1", "msg_received_total 1", "started_total 1"]);
             assert!(page.contains("etcd_mvcc_range_total 1\n"));

@@ -61,7 +61,7 @@ impl Rpc {
         let bytes = body.collect().await.map_err(|error| range_body::read_error(&*error, limit))?.to_bytes();
         let request: RangeRequest = range_body::decode_message(bytes, limit)?;
         let metadata = MetadataMap::from_headers(parts.headers);
-        range_body::with_deadline(&metadata, self.answer_range(&metadata, &request)).await
+        self.answer_range(&metadata, &request).await
     }
 
     async fn answer_range(

@@ -12,6 +12,7 @@
 mod admit;
 mod auth;
 mod cluster;
+mod deadline;
 mod election;
 mod health;
 mod instrument;
