@@ -81,27 +81,20 @@ impl Service<Request<Incoming>> for Instrumented {
             return Answering::refused(unknown(path));
         };
         count_version(&call, request.headers());
-        if path == RANGE_PATH {
+        let is_range = path == RANGE_PATH;
+        let request = request.map(|body| RequestBody {
+            body,
+            messages: Messages::default(),
+            limit: self.entry.rpc.receive_limit(),
+            counter: (call.kind() == CallKind::BidiStream).then(|| call.requests()),
+        });
+        let answer = if is_range {
             let entry = self.entry.clone();
-            let answer = async move { entry.rpc.serve_range(request).await };
-            return Answering {
-                answer: Answer::Range(Box::pin(answer)),
-                call: Some(call),
-                deadline: Some(deadline),
-            };
-        }
-        let answer = match call.kind() {
-            CallKind::Unary | CallKind::ServerStream => self.entry.services.call(request),
-            CallKind::BidiStream => {
-                let requests = call.requests();
-                self.entry.services.call(request.map(|body| CountedRequests {
-                    body,
-                    messages: Messages::default(),
-                    requests,
-                }))
-            }
+            Answer::Range(Box::pin(async move { entry.rpc.serve_range(request).await }))
+        } else {
+            Answer::Routed(self.entry.services.call(request))
         };
-        Answering { answer: Answer::Routed(answer), call: Some(call), deadline: Some(deadline) }
+        Answering { answer, call: Some(call), deadline: Some(deadline) }
     }
 }
 
@@ -244,29 +237,54 @@ impl HttpBody for CountedAnswer {
     }
 }
 
-/// The body of a client's stream.
-struct CountedRequests {
+/// The body of a request. It ends with an error, in the words of gRPC for Go, as soon as a message begins
+/// that is not taken: nothing of a message that is too large is gathered.
+struct RequestBody {
     body: Incoming,
     messages: Messages,
-    requests: Requests,
+    /// Bytes of the largest message that is taken.
+    limit: usize,
+    /// For a stream, whose messages are counted one by one.
+    counter: Option<Requests>,
 }
 
-impl HttpBody for CountedRequests {
+impl RequestBody {
+    fn look_at(&mut self, data: &[u8]) -> Result<(), Status> {
+        let (limit, mut begun, mut refused) = (self.limit, 0, Ok(()));
+        self.messages.find(data, |format, length| {
+            begun += 1;
+            if format > 1 {
+                let text = format!("grpc: received unexpected payload format {format}");
+                refused = Err(Status::internal(text));
+            } else if length as usize > limit {
+                let text = format!("grpc: received message larger than max ({length} vs. {limit})");
+                refused = Err(Status::resource_exhausted(text));
+            }
+        });
+        if let Some(counter) = &self.counter {
+            counter.received(begun);
+        }
+        refused
+    }
+}
+
+impl HttpBody for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    /// A [`hyper::Error`] or a [`Status`].
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
+            && let Err(refused) = self.look_at(data)
         {
-            this.requests.received(this.messages.begun_in(data));
+            return Poll::Ready(Some(Err(refused.into())));
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -289,9 +307,9 @@ struct Messages {
 }
 
 impl Messages {
-    /// The number of messages whose header ends in `data`.
-    fn begun_in(&mut self, mut data: &[u8]) -> u64 {
-        let mut messages = 0;
+    /// Tells of each message whose header ends in `data`: its first byte, which says how it is packed, and
+    /// its length.
+    fn find(&mut self, mut data: &[u8], mut begun: impl FnMut(u8, u32)) {
         while !data.is_empty() {
             let skipped = self.rest.min(data.len());
             self.rest -= skipped;
@@ -302,10 +320,17 @@ impl Messages {
             data = &data[taken..];
             if self.header_len == MESSAGE_HEADER {
                 self.header_len = 0;
-                self.rest = (&self.header[1..]).get_u32() as usize;
-                messages += 1;
+                let length = (&self.header[1..]).get_u32();
+                self.rest = length as usize;
+                begun(self.header[0], length);
             }
         }
+    }
+
+    /// The number of messages whose header ends in `data`.
+    fn begun_in(&mut self, data: &[u8]) -> u64 {
+        let mut messages = 0;
+        self.find(data, |_, _| messages += 1);
         messages
     }
 }
@@ -314,7 +339,8 @@ impl Messages {
 mod tests {
     use std::time::Duration;
 
-    use futures::stream;
+    use futures::{StreamExt, stream};
+    use prost::Message;
 
     use super::*;
     use crate::client::{Channel, Options as ClientOptions};
@@ -324,7 +350,10 @@ mod tests {
     use crate::proto::etcdserverpb::kv_client::KvClient;
     use crate::proto::etcdserverpb::maintenance_client::MaintenanceClient;
     use crate::proto::etcdserverpb::watch_client::WatchClient;
-    use crate::proto::etcdserverpb::{DefragmentRequest, PutRequest, RangeRequest, WatchRequest};
+    use crate::proto::etcdserverpb::watch_request::RequestUnion;
+    use crate::proto::etcdserverpb::{
+        DefragmentRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchRequest,
+    };
     use crate::proto::health::HealthCheckRequest;
     use crate::proto::health::health_client::HealthClient;
     use crate::proto::v3lockpb::LockRequest;
@@ -421,6 +450,35 @@ mod tests {
             assert_eq!(malformed.code(), Code::Internal);
             assert!(malformed.message().starts_with("malformed grpc-timeout: "), "{malformed}");
             kv.range(within("9S", RangeRequest { key: "a".into(), ..Default::default() })).await.unwrap();
+            trigger.trigger();
+            served.await.unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_ends_its_call() {
+        rt::run(async {
+            let Served { receiver: _quiet, channel, trigger, served, .. } = serve().await;
+            let check = |status: Status, length: usize| {
+                // What may be sent beside the largest request.
+                let limit = 1024 + crate::limits::GRPC_OVERHEAD_BYTES;
+                let text = format!("grpc: received message larger than max ({length} vs. {limit})");
+                assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, &text[..]));
+            };
+            let key = Bytes::from(vec![b'k'; 1 << 20]);
+            let mut kv = KvClient::new(channel.clone());
+            let put = PutRequest { key: key.clone(), ..Default::default() };
+            let length = put.encoded_len();
+            check(kv.put(put).await.unwrap_err(), length);
+            let range = RangeRequest { key: key.clone(), ..Default::default() };
+            check(kv.range(range).await.unwrap_err(), length);
+            let create = WatchCreateRequest { key, ..Default::default() };
+            let watch = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+            let length = watch.encoded_len();
+            let requests = stream::iter([watch]).chain(stream::pending());
+            let opened = WatchClient::new(channel).watch(requests).await.unwrap();
+            check(opened.into_inner().message().await.unwrap_err(), length);
             trigger.trigger();
             served.await.unwrap();
         })

@@ -53,6 +53,9 @@ fn too_large(length: usize, limit: usize) -> Status {
 
 /// The status of a request body that could not be read.
 pub(super) fn read_error(error: &(dyn std::error::Error + 'static), limit: usize) -> Status {
+    if let Some(status) = error.downcast_ref::<Status>() {
+        return status.clone();
+    }
     if error.is::<http_body_util::LengthLimitError>() {
         return too_large(limit + 1, limit);
     }

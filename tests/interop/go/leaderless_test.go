@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
@@ -28,7 +29,7 @@ func connect(t testing.TB, m *cluster.Member) *grpc.ClientConn {
 }
 
 // TestLeaderless asks a member that is alone. A write that finds no leader to go to ends with its time,
-// and was never made; a read cannot tell.
+// and was never made; a read cannot tell. All of them wait: an election would take less time.
 func TestLeaderless(t *testing.T) {
 	c := cluster.Start(t, 3, cluster.Fast...)
 	client := c.Client(t, c.Members[0].ClientURL)
@@ -68,6 +69,16 @@ func TestLeaderless(t *testing.T) {
 		{"time to live", func(ctx context.Context) (any, error) {
 			return leases.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: lease})
 		}, codes.Unavailable, "etcdserver: no leader"},
+		{"keep-alive", func(ctx context.Context) (any, error) {
+			stream, err := leases.LeaseKeepAlive(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: lease}); err != nil {
+				return nil, err
+			}
+			return stream.Recv()
+		}, codes.Unavailable, "etcdserver: no leader"},
 		{"lock", func(ctx context.Context) (any, error) {
 			return locks.Lock(ctx, &v3lockpb.LockRequest{Name: []byte("l"), Lease: lease})
 		}, codes.DeadlineExceeded, "context deadline exceeded"},
@@ -91,7 +102,11 @@ func TestLeaderless(t *testing.T) {
 		}, codes.Unknown, "etcdserver: request timed out"},
 	} {
 		group.Go(func() {
+			begin := time.Now()
 			_, err := test.call(t.Context())
+			if waited := time.Since(begin); waited < 5*time.Second {
+				t.Errorf("%s gave up after %s", test.what, waited)
+			}
 			sends(t, test.what, err, test.code, test.text)
 		})
 	}
