@@ -12,6 +12,7 @@
 mod admit;
 mod auth;
 mod cluster;
+mod counted;
 mod deadline;
 mod election;
 mod health;

@@ -17,7 +17,7 @@
 //! Invariants:
 //! - a call that ends before its turn takes its key out of the line, whether its client went away, its time
 //!   ran out or this member stops. Its transaction is waited for even when nobody waits for the call any
-//!   more, so that no key is left of which nobody knows;
+//!   more, so that no key is left of which nobody knows. What it does after an error is its own affair;
 //! - a call takes away no key but that of the creation it saw: what another call made since stays.
 
 #[cfg(test)]
