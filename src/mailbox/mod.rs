@@ -112,6 +112,12 @@ impl Mailbox {
         }
     }
 
+    /// Asks for something that is done whether or not anybody waits for it, from where nothing may wait.
+    pub fn tell(&self, request: Request) {
+        let (reply, _) = oneshot::channel();
+        self.send_aside(Mail::Request { request, reply });
+    }
+
     /// The newest view. It may lag behind what other members acknowledged.
     pub fn view(&self) -> Arc<MemberView> {
         self.published.view.load_full()

@@ -121,7 +121,8 @@ impl Member {
             return;
         }
         match (self.role.leader, question.to) {
-            (None, to) => self.reply(to, Err(RequestError::NoLeader)),
+            // An election takes less time than the caller has.
+            (None, _) => self.lease_calls.ask_again(question),
             // Deposed in this very batch of inputs.
             (Some(leader), _) if leader == self.id => self.lease_calls.ask_again(question),
             // A question is passed on once; its first member asks again.
@@ -257,7 +258,11 @@ impl Member {
     pub(super) fn tick_leases(&mut self, now: Now) {
         for question in self.lease_calls.take_again(now) {
             if self.lease_calls.is_late(&question, now) {
-                self.reply(question.to, Err(RequestError::Timeout));
+                let led = self.role.leader.is_some();
+                self.reply(
+                    question.to,
+                    Err(if led { RequestError::Timeout } else { RequestError::NoLeader }),
+                );
             } else if self.role.leader.is_some() {
                 self.ask(question, now);
             } else {

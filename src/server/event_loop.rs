@@ -122,8 +122,9 @@ impl EventLoop {
             rt::select! {
                 () = shutdown.wait(), if !self.stopping => {
                     self.stopping = true;
-                    self.streams.clear();
+                    // First: whoever sees its watch end may ask why.
                     self.wiring.mailbox.announce_stop();
+                    self.streams.clear();
                 }
                 () = &mut drained => return self.ports_ended(),
                 // Before the queues: these may be ready every time, and time must go on nevertheless.
