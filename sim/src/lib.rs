@@ -20,6 +20,7 @@ pub mod checkers;
 pub mod evidence;
 pub mod history;
 pub mod model;
+pub mod planted;
 pub mod random;
 pub mod trace;
 
