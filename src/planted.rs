@@ -17,41 +17,38 @@
 #[cfg(all(feature = "planted", not(debug_assertions)))]
 compile_error!("a release has no planted bugs: build without the feature `planted`");
 
-/// What the simulator claims of every run. Its checkers carry the same names.
+/// What the simulator claims of every run. Its checkers and its monitor carry the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Claim {
-    /// One leader a term; votes and terms survive crashes.
-    Election,
-    /// All members apply the same entries in the same order; what is committed stays.
-    OneHistory,
-    /// What counts as committed is on the disks of a quorum.
-    DurableMajority,
-    /// What was acknowledged is not lost, what failed did not happen, and what is unknown happened once
-    /// or never.
-    Acknowledged,
-    /// Answers are those of one store that does one thing after the other.
-    Serializability,
-    /// A linearizable read shows everything that was acknowledged before it began.
-    FreshReads,
-    /// Members that have applied the same hold the same, in memory and on disk.
+    /// A vote or an acknowledgement leaves when it is durable, and nothing durable is missing after a crash.
+    Promises,
+    /// One leader a term; logs match; what is committed is on a durable majority, and stays.
+    Agreement,
+    /// What a member has applied is the committed log, each entry once and in order.
+    AppliedOnce,
+    /// A request happens once or never: what was acknowledged is not lost, what failed did not happen.
+    Once,
+    /// Answers are those of one store that does one thing after the other, and reads are never old.
+    Linearizable,
+    /// A serializable read is right for a state that the store had by then.
+    Serializable,
+    /// No revision is used twice.
+    UniqueRevision,
+    /// Members hold the same.
     Convergence,
-    /// Compaction removes exactly what is superseded, and is not forgotten.
+    /// What is compacted stays compacted.
     Compaction,
-    /// Watchers see every event once, in order, whole revisions, and true progress.
+    /// Watchers hear every event once, in order, whole revisions, and true progress.
     Watch,
-    /// Leases live as long as promised, and take all their keys with them.
+    /// In a healed cluster every watcher hears of everything.
+    WatchCaughtUp,
+    /// A lease lives as long as was promised, and not much longer.
     Lease,
-    /// A snapshot brings the whole state of its index.
-    Snapshot,
-    /// Recovery takes exactly the valid prefix of what was written, and refuses damage.
-    Recovery,
-    /// A disk that fails stops its member before that says anything wrong.
-    DiskFaults,
-    /// Changes of members happen once; who was removed has no vote.
+    /// Want of space stops what takes space, and nothing else.
+    Quota,
+    /// Changes of members happen once, and who was removed has no vote.
     Membership,
-    /// Alarms refuse the same requests everywhere.
-    Alarms,
-    /// After faults have ended every call is answered, and every member and watcher catches up.
+    /// When faults have ended every call is answered, and every member catches up.
     Liveness,
     /// No assertion of the server fails.
     NoPanic,
@@ -61,21 +58,20 @@ impl Claim {
     /// Its name, as reports show it.
     pub const fn name(self) -> &'static str {
         match self {
-            Claim::Election => "election",
-            Claim::OneHistory => "one-history",
-            Claim::DurableMajority => "durable-majority",
-            Claim::Acknowledged => "acknowledged",
-            Claim::Serializability => "serializability",
-            Claim::FreshReads => "fresh-reads",
+            Claim::Promises => "promises",
+            Claim::Agreement => "agreement",
+            Claim::AppliedOnce => "applied-once",
+            Claim::Once => "once",
+            Claim::Linearizable => "linearizable",
+            Claim::Serializable => "serializable",
+            Claim::UniqueRevision => "unique-revision",
             Claim::Convergence => "convergence",
             Claim::Compaction => "compaction",
             Claim::Watch => "watch",
+            Claim::WatchCaughtUp => "watch-caught-up",
             Claim::Lease => "lease",
-            Claim::Snapshot => "snapshot",
-            Claim::Recovery => "recovery",
-            Claim::DiskFaults => "disk-faults",
+            Claim::Quota => "quota",
             Claim::Membership => "membership",
-            Claim::Alarms => "alarms",
             Claim::Liveness => "liveness",
             Claim::NoPanic => "no-panic",
         }
@@ -127,52 +123,52 @@ bugs! {
     // The log on disk.
     WalWithoutSync, "wal-without-sync",
         "The log is written but not synced before anybody hears of it.",
-        [DurableMajority, Acknowledged, Election, Recovery];
+        [Promises, Agreement, Once];
     SyncErrorIgnored, "sync-error-ignored",
         "A failed sync of the log counts as a success.",
-        [DiskFaults, DurableMajority, Acknowledged];
+        [Promises, Agreement, Once];
     DamageTakenForTornTail, "damage-taken-for-torn-tail",
         "Damage in the middle of the log is cut off as if a crash had torn its last batch.",
-        [Recovery, Acknowledged, DurableMajority];
+        [Promises, Agreement, Once];
     RecycledTailAccepted, "recycled-tail-accepted",
         "What a recycled segment held before is read as if it belonged to the log.",
-        [Recovery, Election, Liveness];
+        [Liveness, Promises];
     LogReleasedTooFar, "log-released-too-far",
         "A segment is let go although its last entry is one that the database does not hold.",
-        [Recovery, Liveness, Acknowledged];
+        [Liveness, Promises];
     LogReleasedTooEarly, "log-released-too-early",
         "The log is told that the database holds a batch when the batch is handed out, not when it is in.",
-        [Recovery, Liveness, Acknowledged];
+        [Liveness, Promises];
 
     // Replication.
     VoteBeforeDurable, "vote-before-durable",
         "A vote leaves before it is on disk.",
-        [Election, DurableMajority];
+        [Promises, Agreement];
     VoteNotWritten, "vote-not-written",
         "A vote in a term that was known already is not written at all.",
-        [Election];
+        [Promises, Agreement];
     VoteForgotten, "vote-forgotten",
         "A restart forgets whom the member voted for.",
-        [Election];
+        [Promises, Agreement];
     AppendAcknowledgedBeforeDurable, "append-acknowledged-before-durable",
         "A follower acknowledges entries before they are on its disk.",
-        [DurableMajority, Acknowledged, OneHistory];
+        [Promises, Agreement];
     LeaderCountsItselfEarly, "leader-counts-itself-early",
         "A leader counts its own copy of an entry before that is on its disk.",
-        [DurableMajority, Acknowledged];
+        [Agreement, Once];
     AnsweredBeforeQuorum, "answered-before-quorum",
         "A leader commits, applies and answers what is on its own disk alone.",
-        [DurableMajority, Acknowledged, OneHistory, NoPanic];
+        [Agreement, Once, NoPanic];
     OldTermCommitted, "old-term-committed",
         "A leader commits an entry of an earlier term by counting its copies (Raft, figure 8).",
-        [OneHistory, Acknowledged, NoPanic],
+        [Agreement, NoPanic],
         waits: "a scripted run: Raft's figure 8 needs elections in one certain order";
     ProposalRetried, "proposal-retried",
         "A proposal that is not answered within a tick is proposed a second time.",
-        [Acknowledged, Serializability];
+        [Once, Linearizable];
     ForwardedTwice, "forwarded-twice",
         "A forwarded proposal that the network delivers twice is taken twice.",
-        [Acknowledged, Serializability];
+        [Once, Linearizable];
     ConfChangeTwice, "conf-change-twice",
         "The addition of a learner is carried out a second time, behind its promotion.",
         [Membership],
@@ -185,79 +181,79 @@ bugs! {
     // Linearizable reads.
     ReadWithoutRound, "read-without-round",
         "A leader answers read index requests without asking whether it still leads.",
-        [FreshReads];
+        [Linearizable];
     LeaderReadsAtOnce, "leader-reads-at-once",
         "A leader of several members reads from its newest view without any read index.",
-        [FreshReads];
+        [Linearizable];
     ReadNotWaiting, "read-not-waiting",
         "A read does not wait until its read index has been applied.",
-        [FreshReads];
+        [Linearizable];
     ReadJoinsRunningRound, "read-joins-running-round",
         "A read joins the round of heartbeats that is under way, whose answer may be older than the read.",
-        [FreshReads];
+        [Linearizable];
     ReadStateMisplaced, "read-state-misplaced",
         "The answer to an earlier read index request is taken for that of a newer one.",
-        [FreshReads];
+        [Linearizable];
     ReplyBeforeView, "reply-before-view",
         "A write is acknowledged before a view that shows it is published.",
-        [FreshReads];
+        [Linearizable];
 
     // The database and what is restored from it.
     AppliedIndexFirst, "applied-index-first",
         "The applied index is committed in a transaction of its own, before the effects.",
-        [Convergence, Acknowledged, OneHistory];
+        [AppliedOnce, Convergence];
     AppliedIndexLast, "applied-index-last",
         "The applied index is committed in a transaction of its own, behind the effects.",
-        [Convergence, Serializability, OneHistory];
+        [AppliedOnce, Convergence];
     SnapshotKeepsOldIndex, "snapshot-keeps-old-index",
         "When a snapshot is installed, the key space in memory stays as it was.",
-        [Snapshot, Convergence, Serializability, NoPanic];
+        [AppliedOnce, Convergence, NoPanic];
     SnapshotWithoutLeases, "snapshot-without-leases",
         "A received database lacks the leases.",
-        [Snapshot, Convergence, Lease];
+        [AppliedOnce, Linearizable, Lease];
     SnapshotSkipsWatchers, "snapshot-skips-watchers",
         "Watchers are not shown what a snapshot brought that they had not seen.",
-        [Watch, Snapshot];
+        [Watch, WatchCaughtUp];
     InstallOvertaken, "install-overtaken",
         "The log restarts behind a snapshot before its database is in place.",
-        [Recovery, Liveness, Snapshot];
+        [Liveness, Promises];
     CompactionForgotten, "compaction-forgotten",
         "A restart forgets that the store is compacted.",
-        [Compaction, Convergence, Serializability];
+        [Compaction, Linearizable];
 
     // The state machine.
     LocalClockInApply, "local-clock-in-apply",
         "Whether a put finds its lease depends on the clock of the member that applies it.",
-        [Convergence, Serializability, OneHistory];
+        [AppliedOnce, Linearizable, Convergence];
     RevokeInHashOrder, "revoke-in-hash-order",
         "The keys of a revoked lease are deleted in an order that differs from member to member.",
         [Convergence, Watch];
     RevokeLeavesKey, "revoke-leaves-key",
         "The last key of a revoked lease is not deleted.",
-        [Lease, Serializability];
+        [AppliedOnce, Linearizable, Convergence];
     RevokedLeaseReturns, "revoked-lease-returns",
         "A revoked lease stays in the database, and is there again after a restart.",
-        [Lease, Convergence];
+        [Linearizable, AppliedOnce];
     AlarmIgnored, "alarm-ignored",
         "What needs space is applied although the alarm for the lack of it is raised.",
-        [Alarms, Serializability];
+        [Quota, Linearizable];
 
     // The key space.
     CompactionOffByOne, "compaction-off-by-one",
         "A compaction removes as if it were one revision further.",
-        [Compaction, Serializability, Convergence];
+        [Linearizable, Serializable, NoPanic];
     TombstoneDropped, "tombstone-dropped",
         "A compaction removes the tombstone at its own revision.",
-        [Compaction, Watch, Convergence];
+        [Watch, WatchCaughtUp];
     FutureRevisionAnswered, "future-revision-answered",
         "A read at a revision that is still to come is answered from the present.",
-        [Serializability];
+        [Linearizable, Serializable];
     CountOfThePresent, "count-of-the-present",
         "Counting the keys at a past revision counts those of the present.",
-        [Serializability];
+        [Linearizable, Serializable];
     LongHistoryMisread, "long-history-misread",
         "A range in the past finds one revision too much of a key with a long history.",
-        [Serializability];
+        [Linearizable, Serializable];
     PreviousTooOld, "previous-too-old",
         "The previous key-value of an event is the one before the previous.",
         [Watch];
@@ -265,18 +261,18 @@ bugs! {
     // Transactions.
     NestedCompareSeesChanges, "nested-compare-sees-changes",
         "The compares of a nested transaction see what the transaction around it has changed.",
-        [Serializability];
+        [Linearizable];
     ValueCompareOnNothing, "value-compare-on-nothing",
         "A compare of the value of a key that does not exist may hold.",
-        [Serializability];
+        [Linearizable];
     IgnoreLeaseDetaches, "ignore-lease-detaches",
         "A put that keeps the lease of its key loses it.",
-        [Serializability, Lease];
+        [Linearizable, AppliedOnce];
 
     // Watches.
     WatcherLost, "watcher-lost",
         "A watcher that has caught up is never fed again.",
-        [Watch, Liveness];
+        [WatchCaughtUp, Watch];
     WatcherSyncedTooEarly, "watcher-synced-too-early",
         "A watcher that lacks the newest revision counts as caught up.",
         [Watch];
@@ -297,7 +293,7 @@ bugs! {
         [Watch];
     CompactedWatcherSkipsAhead, "compacted-watcher-skips-ahead",
         "A watcher whose next revision was compacted goes on behind the gap, and is not told.",
-        [Watch, Compaction];
+        [Watch];
 
     // Leases.
     LeaseNotExtended, "lease-not-extended",

@@ -6,9 +6,9 @@
 //! same names. The few words that exist on one side only live in twin files behind one name:
 //!
 //! ```text
-//!   shell rooms ──> rt ──┬── tokio's shared words (spawn, sleep, TcpStream, ...)
-//!                        ├── platform = real.rs  (thread pool, SIGTERM, poll budget)
-//!                        │            | sim.rs   (inline, ctrl-c only, no budget)
+//!   shell rooms ──> rt ──┬── tokio's shared words (spawn, sleep, channels, ...)
+//!                        ├── platform = real.rs  (tokio's sockets, thread pool, SIGTERM, poll budget)
+//!                        │            | sim.rs   (sockets with faults, inline, ctrl-c only, no budget)
 //!                        └── rare     = rare_real.rs  (never)
 //!                                     | rare_sim.rs   (when the simulator says so)
 //! ```
@@ -40,13 +40,14 @@ mod shutdown;
 mod task_group;
 
 pub use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
-pub use tokio::net::{TcpListener, TcpStream};
 pub use tokio::sync;
 pub use tokio::task::{AbortHandle, JoinHandle, yield_now};
 pub use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout};
 
 pub use clock::{Clock, SystemClock, wall_time};
-pub use platform::{blocking, has_budget, run, terminated};
+pub use platform::{TcpListener, TcpStream, blocking, has_budget, run, terminated};
+#[cfg(madsim)]
+pub use platform::{set_blocking_delay, tcp as sim_tcp};
 #[cfg(madsim)]
 pub use rare::{Decide, set_buggify};
 pub use rare::{buggify, dawdle};

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::io;
 
+pub use tokio::net::{TcpListener, TcpStream};
+
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs blocking work (bcrypt, a commit to disk) on the thread pool and waits for its result.

@@ -1,5 +1,7 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use super::*;
@@ -80,6 +82,28 @@ fn shutdown_reaches_everyone_also_by_a_lost_trigger() {
         shutdown.wait().await;
         assert!(shutdown.is_triggered());
     });
+}
+
+#[test]
+fn who_waits_for_the_shutdown_is_woken_in_the_order_of_the_waiting() {
+    struct Woken(usize, Mutex<Sender<usize>>);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().expect("one thread").send(self.0).expect("the test listens");
+        }
+    }
+    let (trigger, shutdown) = shutdown_channel();
+    let (woken, order) = channel();
+    let mut waiting = Vec::new();
+    for number in 0..20 {
+        let mut shutdown = shutdown.clone();
+        let mut wait = Box::pin(async move { shutdown.wait().await });
+        let waker = Arc::new(Woken(number, Mutex::new(woken.clone()))).into();
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        waiting.push(wait);
+    }
+    trigger.trigger();
+    assert!(order.try_iter().eq(0..20), "a run could not be repeated");
 }
 
 #[test]
