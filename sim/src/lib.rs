@@ -15,6 +15,7 @@
 //! code never knows this crate; it comes in through the seams of `detcd::server::node::Environment`.
 #![cfg(madsim)]
 
+pub mod buggify;
 pub mod bus;
 pub mod checkers;
 pub mod cli;

@@ -20,7 +20,7 @@ mod watch;
 use std::sync::Arc;
 
 use crate::rt::sync::{Notify, mpsc, oneshot};
-use crate::rt::{Shutdown, ShutdownTrigger, shutdown_channel};
+use crate::rt::{self, Shutdown, ShutdownTrigger, shutdown_channel};
 use arc_swap::ArcSwap;
 
 use crate::apply;
@@ -97,8 +97,11 @@ impl Mailbox {
     /// The member's answer, or `Stopped` when the loop has ended.
     pub async fn ask(&self, request: Request) -> Result<Reply, RequestError> {
         let (reply, answer) = oneshot::channel();
+        rt::dawdle("mailbox: asks late").await;
         self.send(Mail::Request { request, reply }).await?;
-        answer.await.map_err(|_| RequestError::Stopped)?
+        let answer = answer.await;
+        rt::dawdle("mailbox: answers late").await;
+        answer.map_err(|_| RequestError::Stopped)?
     }
 
     /// Asks for something that goes through the log.

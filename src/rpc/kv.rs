@@ -26,6 +26,7 @@ use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, RangeStreamResponse, TxnRequest, TxnResponse,
 };
+use crate::rt;
 use crate::txn;
 
 /// The path of the one call whose answers are sent while they are encoded.
@@ -84,7 +85,8 @@ impl Rpc {
         if !query.range.is_single() {
             let scan = RangeScan::new(view.store.clone(), &query).map_err(|error| self.failed(error))?;
             if let Some(scan) = scan
-                && scan.total_len() > limits::LAZY_ANSWER_BYTES
+                && (scan.total_len() > limits::LAZY_ANSWER_BYTES
+                    || rt::buggify("range: streams a small answer"))
             {
                 return Ok(RangeAnswer::Lazy(scan, view));
             }

@@ -12,6 +12,7 @@ use crate::member::WatchCommand;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::watch_server::Watch;
 use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
+use crate::rt;
 use crate::types::RequestError;
 
 #[tonic::async_trait]
@@ -62,7 +63,11 @@ fn responses_until_stopped(
     responses: WatchResponses,
 ) -> impl stream::Stream<Item = Result<WatchResponse, Status>> {
     let stopped = stream::once(async { Err(status(RequestError::Stopped)) });
-    responses.map(Ok).chain(stopped)
+    let in_time = responses.then(|response| async {
+        rt::dawdle("watch: responses come late").await;
+        Ok(response)
+    });
+    in_time.chain(stopped)
 }
 
 /// Passes items on up to the first error, which is the last.

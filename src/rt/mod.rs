@@ -7,9 +7,19 @@
 //!
 //! ```text
 //!   shell rooms ──> rt ──┬── tokio's shared words (spawn, sleep, channels, ...)
-//!                        └── platform = real.rs  (tokio's sockets, thread pool, SIGTERM, poll budget)
-//!                                     | sim.rs   (sockets with faults, inline, ctrl-c only, no budget)
+//!                        ├── platform = real.rs  (tokio's sockets, thread pool, SIGTERM, poll budget)
+//!                        │            | sim.rs   (sockets with faults, inline, ctrl-c only, no budget)
+//!                        └── rare     = rare_real.rs  (never)
+//!                                     | rare_sim.rs   (when the simulator says so)
 //! ```
+//!
+//! # Rare behaviour
+//!
+//! Some of what the shell may do at any time it hardly ever does: take one item of a full queue, let a
+//! disk's answer wait, lose a message. At such a place it asks [`buggify`] with the name of the site, and
+//! does so if that says yes; [`dawdle`] waits there. In production the first is a constant `false`, and
+//! the second is over at once. A site does nothing that could not happen by itself, and draws nothing:
+//! what happens follows from the seed of the simulation.
 //!
 //! Invariants:
 //! - this room is the only one that asks whether it runs in the simulator;
@@ -23,6 +33,9 @@ mod clock;
 #[cfg_attr(madsim, path = "sim.rs")]
 #[cfg_attr(not(madsim), path = "real.rs")]
 mod platform;
+#[cfg_attr(madsim, path = "rare_sim.rs")]
+#[cfg_attr(not(madsim), path = "rare_real.rs")]
+mod rare;
 mod shutdown;
 mod task_group;
 
@@ -35,6 +48,9 @@ pub use clock::{Clock, SystemClock, wall_time};
 pub use platform::{TcpListener, TcpStream, blocking, has_budget, run, terminated};
 #[cfg(madsim)]
 pub use platform::{set_blocking_delay, tcp as sim_tcp};
+#[cfg(madsim)]
+pub use rare::{Decide, set_buggify};
+pub use rare::{buggify, dawdle};
 pub use shutdown::{Shutdown, ShutdownTrigger, shutdown_channel};
 pub use task_group::{TaskGroup, TaskSpawner};
 
@@ -77,6 +93,7 @@ impl hyper::rt::Timer for HyperTimer {
         Box::pin(HyperSleep { inner: Box::pin(sleep(duration)) })
     }
 
+    #[allow(clippy::useless_conversion, reason = "it is one in the simulator only")]
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
         // tokio has an instant of its own; the simulator uses the standard one.
         #[cfg_attr(madsim, expect(clippy::useless_conversion))]
