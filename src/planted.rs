@@ -46,6 +46,10 @@ pub enum Claim {
     Lease,
     /// Want of space stops what takes space, and nothing else.
     Quota,
+    /// The log gives back what it confirmed, and refuses damage.
+    WalRecovery,
+    /// The database is after a crash what its last commits made it.
+    BackendPrefix,
     /// Changes of members happen once, and who was removed has no vote.
     Membership,
     /// When faults have ended every call is answered, and every member catches up.
@@ -71,6 +75,8 @@ impl Claim {
             Claim::WatchCaughtUp => "watch-caught-up",
             Claim::Lease => "lease",
             Claim::Quota => "quota",
+            Claim::WalRecovery => "wal-recovery",
+            Claim::BackendPrefix => "backend-prefix",
             Claim::Membership => "membership",
             Claim::Liveness => "liveness",
             Claim::NoPanic => "no-panic",
@@ -123,19 +129,19 @@ bugs! {
     // The log on disk.
     WalWithoutSync, "wal-without-sync",
         "The log is written but not synced before anybody hears of it.",
-        [Promises, Agreement, Once];
+        [Promises, WalRecovery, Agreement, Once];
     SyncErrorIgnored, "sync-error-ignored",
         "A failed sync of the log counts as a success.",
-        [Promises, Agreement, Once];
+        [WalRecovery, Promises, Agreement, Once];
     DamageTakenForTornTail, "damage-taken-for-torn-tail",
         "Damage in the middle of the log is cut off as if a crash had torn its last batch.",
-        [Promises, Agreement, Once];
+        [WalRecovery, Promises, Agreement, Once];
     RecycledTailAccepted, "recycled-tail-accepted",
         "What a recycled segment held before is read as if it belonged to the log.",
-        [Liveness, Promises];
+        [WalRecovery, Liveness, Promises];
     LogReleasedTooFar, "log-released-too-far",
         "A segment is let go although its last entry is one that the database does not hold.",
-        [Liveness, Promises];
+        [WalRecovery, Liveness, Promises];
     LogReleasedTooEarly, "log-released-too-early",
         "The log is told that the database holds a batch when the batch is handed out, not when it is in.",
         [Liveness, Promises];
@@ -201,10 +207,10 @@ bugs! {
     // The database and what is restored from it.
     AppliedIndexFirst, "applied-index-first",
         "The applied index is committed in a transaction of its own, before the effects.",
-        [AppliedOnce, Convergence];
+        [AppliedOnce, BackendPrefix, Convergence];
     AppliedIndexLast, "applied-index-last",
         "The applied index is committed in a transaction of its own, behind the effects.",
-        [AppliedOnce, Convergence];
+        [AppliedOnce, BackendPrefix, Convergence];
     SnapshotKeepsOldIndex, "snapshot-keeps-old-index",
         "When a snapshot is installed, the key space in memory stays as it was.",
         [AppliedOnce, Convergence, NoPanic];

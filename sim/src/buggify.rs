@@ -2,7 +2,7 @@
 //! one fires now and then.
 //!
 //! ```text
-//!   seed + name of the site --> active (a quarter of them)? --> rate, 0.1 to 25 %
+//!   seed + name of the site --> active (a quarter of them)? --> rate, 0.1 to 25 %; of settings 50 %
 //!   server asks at the site ----------------------------------> fires, or not
 //! ```
 //!
@@ -23,6 +23,9 @@ const ACTIVE_PERCENT: u32 = 25;
 /// In a thousand questions, how often an active site fires, at least and at most. Small rates are as
 /// likely as large ones: what breaks connections must leave some of them alone.
 const RATE_PER_MILLE: (u64, u64) = (1, 250);
+
+/// What the names of sites begin with that are asked once each time a member starts, and the rate of those.
+const SETTINGS: (&str, u64) = ("settings: ", 500);
 
 /// The rare behaviour of one run. Clones share it.
 #[derive(Clone)]
@@ -107,7 +110,11 @@ impl Site {
     fn new(seed: u64, site: &str) -> Self {
         let mut random = stream(seed, &format!("buggify {site}"));
         let is_active = random.percent(ACTIVE_PERCENT);
-        let rate = random.log_uniform(RATE_PER_MILLE.0, RATE_PER_MILLE.1);
+        let rate = if site.starts_with(SETTINGS.0) {
+            SETTINGS.1
+        } else {
+            random.log_uniform(RATE_PER_MILLE.0, RATE_PER_MILLE.1)
+        };
         Self { random, rate: is_active.then_some(rate), asked: 0, fired: 0 }
     }
 }

@@ -69,6 +69,7 @@ fn profiles(bug: Bug) -> &'static [Profile] {
     match bug.claims()[0] {
         Claim::Watch | Claim::WatchCaughtUp => &[Profile::Watch, Profile::Lite],
         Claim::Lease => &[Profile::Lease, Profile::Lite],
+        Claim::WalRecovery => &[Profile::Storage, Profile::Lite],
         _ => &[Profile::Lite, Profile::Full],
     }
 }
