@@ -24,6 +24,8 @@ mod clock;
 #[cfg_attr(not(madsim), path = "real.rs")]
 mod platform;
 mod shutdown;
+#[cfg(madsim)]
+pub mod sim_tcp;
 mod task_group;
 
 pub use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
@@ -32,8 +34,6 @@ pub use tokio::task::{AbortHandle, JoinHandle, yield_now};
 pub use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout};
 
 pub use clock::{Clock, SystemClock, wall_time};
-#[cfg(madsim)]
-pub use platform::tcp as sim_tcp;
 pub use platform::{TcpListener, TcpStream, blocking, has_budget, run, terminated};
 pub use shutdown::{Shutdown, ShutdownTrigger, shutdown_channel};
 pub use task_group::{TaskGroup, TaskSpawner};
@@ -78,8 +78,7 @@ impl hyper::rt::Timer for HyperTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        // tokio has its own instant, the simulator uses the standard one: both convert.
-        Box::pin(HyperSleep { inner: Box::pin(tokio::time::sleep_until(deadline.into())) })
+        Box::pin(HyperSleep { inner: Box::pin(platform::sleep_until(deadline)) })
     }
 }
 

@@ -1,12 +1,12 @@
 //! The simulator's half of what the two worlds do not share. Its twin is `real.rs`.
 
-#[path = "sim_tcp.rs"]
-pub mod tcp;
-
 use std::future::Future;
 use std::io;
+use std::time::Instant;
 
-pub use tcp::{TcpListener, TcpStream};
+use tokio::time::Sleep;
+
+pub use super::sim_tcp::{TcpListener, TcpStream};
 
 /// Runs blocking work inline, as the simulator has one thread. It takes no virtual time.
 pub async fn blocking<T, F>(work: F) -> T
@@ -28,6 +28,11 @@ where
 pub async fn terminated() -> io::Result<&'static str> {
     tokio::signal::ctrl_c().await?;
     Ok("SIGINT")
+}
+
+/// Sleeps until a time of the simulator's clock, which speaks of time in the standard library's words.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    tokio::time::sleep_until(deadline)
 }
 
 /// The simulated scheduler has no budget: whoever polls in a loop needs a bound of its own as well.
