@@ -14,6 +14,9 @@ pub struct Evidence {
     /// The entries of the replicated log that are known to be committed: ascending and without a gap, as
     /// all members hold them. The first one stands behind the entry 1 that every member begins with.
     pub committed: Vec<Committed>,
+    /// When each member started, every time, the first included. Empty when that was not written down: then
+    /// nothing is claimed of what one run of a member tells.
+    pub starts: Vec<(Time, MemberNumber)>,
     /// When the members' clocks were how far off, for claims about leases.
     pub clocks: ClockBounds,
     /// What each member that serves at the end holds, when all are at rest.

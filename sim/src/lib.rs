@@ -15,17 +15,27 @@
 //! code never knows this crate; it comes in through the seams of `detcd::server::node::Environment`.
 #![cfg(madsim)]
 
+pub mod bus;
 pub mod checkers;
+pub mod cli;
+pub mod clock;
 pub mod connections;
+pub mod disk;
 pub mod evidence;
 pub mod full;
 pub mod history;
+pub mod markers;
 pub mod model;
+pub mod monitor;
+pub mod nemesis;
+pub mod planted;
 pub mod random;
+pub mod report;
+pub mod run;
+pub mod scenarios;
+pub mod setup;
+pub mod shrink;
 pub mod trace;
-
-pub mod cli {
-    pub fn main() -> std::process::ExitCode {
-        std::process::ExitCode::SUCCESS
-    }
-}
+pub mod wire;
+pub mod workload;
+pub mod world;

@@ -44,7 +44,8 @@ pub enum What {
     Connection { to: MemberNumber, change: &'static str, connections: usize },
     /// The member wrote to or synced a file.
     Disk { action: DiskAction, file: String, offset: u64, bytes: u64 },
-    /// The member started, stopped, was killed, lost power, was paused or goes on.
+    /// The member started, stopped, was killed, lost power, was paused or goes on. The report takes from
+    /// the first of these words in the text whether the member is up, down or paused.
     Life { change: String },
     /// A client began a call. `text` says what, on one line.
     Call { operation: usize, client: u32, text: String },
@@ -203,26 +204,84 @@ impl What {
     }
 }
 
+impl Fate {
+    /// Its name in a line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fate::Delivered => "delivered",
+            Fate::Lost => "lost",
+            Fate::Duplicated => "duplicated",
+            Fate::Replayed => "replayed",
+            Fate::Delayed => "delayed",
+        }
+    }
+}
+
+impl DiskAction {
+    /// Its name in a line.
+    pub fn name(self) -> &'static str {
+        match self {
+            DiskAction::Write => "write",
+            DiskAction::Sync => "sync",
+            DiskAction::SyncFolder => "sync folder",
+            DiskAction::SetLength => "set length",
+            DiskAction::Rename => "rename",
+            DiskAction::Remove => "remove",
+            DiskAction::Failed => "failed",
+            DiskAction::Damaged => "damaged",
+            DiskAction::Cut => "cut",
+        }
+    }
+}
+
+impl What {
+    /// The word in the third column of a line. What a reader looks for first is in capitals.
+    pub fn heading(&self) -> &'static str {
+        match self {
+            What::Message { .. } => "message",
+            What::Snapshot { .. } => "snapshot",
+            What::Connection { .. } => "network",
+            What::Role { .. } => "role",
+            What::Progress { .. } => "progress",
+            What::Disk { .. } => "disk",
+            What::Life { .. } => "life",
+            What::Call { .. } => "call",
+            What::Return { .. } => "return",
+            What::Watch { .. } => "watch",
+            What::Fault { .. } => "FAULT",
+            What::Phase { .. } => "PHASE",
+            What::Marker { .. } => "marker",
+            What::Violation { .. } => "VIOLATED",
+        }
+    }
+}
+
+/// One line in columns: seconds, number, member, heading, and what happened. The page of a run
+/// ([`crate::report`]) says the same words: its test compares them.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, nanoseconds) = (self.at / 1_000_000_000, self.at % 1_000_000_000);
         write!(f, "{seconds:>4}.{nanoseconds:09} {:>7} ", self.number)?;
         match self.member {
-            0 => write!(f, "-- ")?,
-            member => write!(f, "m{member} ")?,
+            0 => write!(f, "--   ")?,
+            member => write!(f, "m{member:<3} ")?,
         }
+        write!(f, "{:<8} ", self.what.heading())?;
         match &self.what {
             What::Message { to, message, term, index, fate, arrives } => {
-                write!(f, "{message} to m{to}, term {term}, index {index}: {fate:?}")?;
+                write!(f, "{message} to m{to}, term {term}, index {index}: {}", fate.name())?;
                 if *arrives > 0 {
                     write!(f, " after {} us", arrives.saturating_sub(self.at) / 1000)?;
                 }
                 Ok(())
             }
             What::Snapshot { to, index, ok } => {
-                write!(f, "snapshot of {index} to m{to}: {}", if *ok { "arrived" } else { "failed" })
+                write!(f, "of index {index} to m{to}: {}", if *ok { "arrived" } else { "failed" })
             }
-            What::Role { role, term, leader } => write!(f, "is {role} in term {term}, leader m{leader}"),
+            What::Role { role, term, leader } => match leader {
+                0 => write!(f, "{role} in term {term}, no leader"),
+                leader => write!(f, "{role} in term {term}, leader m{leader}"),
+            },
             What::Progress { commit, applied, revision } => {
                 write!(f, "commit {commit}, applied {applied}, revision {revision}")
             }
@@ -231,29 +290,60 @@ impl fmt::Display for Event {
             }
             What::Connection { to, change, connections } => write!(f, "{change}, to m{to}: {connections}"),
             What::Disk { action, file, offset, bytes } => {
-                write!(f, "disk {action:?} {file} at {offset}, {bytes} bytes")
+                write!(f, "{} {file} at {offset}, {bytes} bytes", action.name())
             }
             What::Life { change } => write!(f, "{change}"),
-            What::Call { operation, client, text } => write!(f, "c{client} calls #{operation}: {text}"),
+            What::Call { operation, client, text } => write!(f, "c{client} #{operation}: {text}"),
             What::Return { operation, client, outcome, text, revision, index } => {
-                write!(
-                    f,
-                    "c{client} hears of #{operation}, {outcome}: {text} (revision {revision}, index {index})"
-                )
+                write!(f, "c{client} #{operation} {outcome}: {text} (revision {revision}, index {index})")
             }
             What::Watch { stream, client, heard, watcher, revision, text } => {
                 let verb = if *heard { "hears" } else { "says" };
                 write!(f, "c{client} {verb} on w{stream}/{watcher} at revision {revision}: {text}")
             }
             What::Fault { fault, text, until } => match until {
-                0 => write!(f, "FAULT {fault}: {text}"),
-                until => write!(f, "FAULT {fault}: {text}, until {} ms", until / 1_000_000),
+                0 => write!(f, "{fault}: {text}"),
+                until => write!(f, "{fault}: {text}, until {} ms", until / 1_000_000),
             },
-            What::Phase { name } => write!(f, "PHASE {name}"),
-            What::Marker { name } => write!(f, "marker: {name}"),
-            What::Violation { claim, text, operations } => {
-                write!(f, "VIOLATED {claim}: {text} {operations:?}")
-            }
+            What::Phase { name } | What::Marker { name } => write!(f, "{name}"),
+            What::Violation { claim, text, operations } => write!(f, "{claim}: {text} {operations:?}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(number: u64, at: Time, member: MemberNumber, what: What, expected: &str) {
+        assert_eq!(Event { number, at, member, what }.to_string(), expected);
+    }
+
+    #[test]
+    fn a_line_has_columns() {
+        let append = What::Message {
+            to: 2,
+            message: "Append",
+            term: 3,
+            index: 14,
+            fate: Fate::Delayed,
+            arrives: 1_234_967_890,
+        };
+        let expected =
+            "   1.234567890      12 m1   message  Append to m2, term 3, index 14: delayed after 400 us";
+        check(12, 1_234_567_890, 1, append, expected);
+        let role = What::Role { role: "candidate", term: 4, leader: 0 };
+        check(
+            1_234_567,
+            60_000_000_007,
+            12,
+            role,
+            "  60.000000007 1234567 m12  role     candidate in term 4, no leader",
+        );
+        let fault = What::Fault { fault: 3, text: "pause m1".to_owned(), until: 2_000_000_000 };
+        check(0, 0, 0, fault, "   0.000000000       0 --   FAULT    3: pause m1, until 2000 ms");
+        let claim =
+            What::Violation { claim: "one-leader", text: "m1 and m2".to_owned(), operations: vec![4, 5] };
+        check(7, 5, 0, claim, "   0.000000005       7 --   VIOLATED one-leader: m1 and m2 [4, 5]");
     }
 }

@@ -1,6 +1,6 @@
 //! What time it is, for the parts that may ask. The core may not: it is handed a [`Now`].
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::types::Now;
 
@@ -13,6 +13,12 @@ pub fn wall_time() -> SystemTime {
 pub trait Clock: Send + Sync + 'static {
     /// The time of this member. Its monotonic part never goes back between two calls.
     fn now(&self) -> Now;
+
+    /// For how long a timer of the runtime must be set so that this much time passes on this clock. The
+    /// machine's timers and its clock agree; in the simulator timers run on true time.
+    fn timer(&self, span: Duration) -> Duration {
+        span
+    }
 }
 
 /// The clock of the machine; monotonic time counts from when this value was made.

@@ -34,6 +34,8 @@ pub use tokio::task::{AbortHandle, JoinHandle, yield_now};
 pub use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout};
 
 pub use clock::{Clock, SystemClock, wall_time};
+#[cfg(madsim)]
+pub use platform::set_blocking_delay;
 pub use platform::{TcpListener, TcpStream, blocking, has_budget, run, terminated};
 pub use shutdown::{Shutdown, ShutdownTrigger, shutdown_channel};
 pub use task_group::{TaskGroup, TaskSpawner};

@@ -1,14 +1,26 @@
 //! The simulator's half of what the two worlds do not share. Its twin is `real.rs`.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
 pub use super::sim_tcp::{TcpListener, TcpStream};
 
-/// Runs blocking work inline, as the simulator has one thread. It takes no virtual time.
+thread_local! {
+    static BLOCKING_DELAY: Cell<fn() -> Duration> = const { Cell::new(|| Duration::ZERO) };
+}
+
+/// Sets what says how long blocking work on this thread takes. It is asked before the work and after it;
+/// the second answer, which is what has come together in between, is slept in virtual time.
+pub fn set_blocking_delay(delay: fn() -> Duration) {
+    BLOCKING_DELAY.set(delay);
+}
+
+/// Runs blocking work inline, as the simulator has one thread. It takes as much virtual time as
+/// [`set_blocking_delay`] says, none otherwise.
 pub async fn blocking<T, F>(work: F) -> T
 where
     T: Send + 'static,
@@ -16,8 +28,14 @@ where
 {
     // As in production, others may run between the request and its result.
     tokio::task::yield_now().await;
+    let delay = BLOCKING_DELAY.get();
+    // What others owe is not this work's.
+    delay();
     let value = work();
-    tokio::task::yield_now().await;
+    match delay() {
+        Duration::ZERO => tokio::task::yield_now().await,
+        took => tokio::time::sleep(took).await,
+    }
     value
 }
 

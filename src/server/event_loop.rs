@@ -109,7 +109,7 @@ impl EventLoop {
         drained: impl Future<Output = ()>,
     ) -> Result<Ended, LocalFault> {
         let mut drained = std::pin::pin!(drained);
-        let mut tick = rt::interval(self.wiring.heartbeat);
+        let mut tick = rt::interval(self.wiring.clock.timer(self.wiring.heartbeat));
         // After a pause of the process, time goes on from there: a burst of ticks would be elections.
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -118,6 +118,7 @@ impl EventLoop {
                 return Ok(Ended::Removed);
             }
             let wakeup = self.member.next_wakeup(self.wiring.clock.now());
+            let wakeup = wakeup.map(|span| self.wiring.clock.timer(span));
             rt::select! {
                 () = shutdown.wait(), if !self.stopping => {
                     self.stopping = true;

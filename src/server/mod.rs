@@ -13,7 +13,7 @@
 //! `start` is for production alone; from `node` inwards the simulator runs the same code.
 
 pub mod config;
-mod data_dir;
+pub mod data_dir;
 pub mod disk_tasks;
 mod disk_times;
 pub mod event_loop;

@@ -1,0 +1,276 @@
+//! Looks on at every member's loop, and holds the claims that no client can see.
+//!
+//! ```text
+//!   Observer of m1 --.              .--> shadow of m1: what its log holds, what of it is durable
+//!   Observer of m2 --+--> Monitor --+--> shadow of m2 ...
+//!   Observer of m3 --'              '--> the committed log, and the model that has applied it
+//! ```
+//!
+//! The monitor never touches a member. It keeps a shadow of each member's log from what the loop gives to
+//! its log task, moves it to "durable" when the loop hears so, and holds both against what comes back after
+//! a crash. An entry is known by its chain: a hash over it and all entries before it, so that two logs that
+//! agree at one index agree below it.
+//!
+//! Claims, each in its own file:
+//! - [`promises`]: votes and acknowledgements leave only when durable, and survive crashes;
+//! - [`agreement`]: one leader a term, logs match, what is committed stays, a leader has all of it;
+//! - [`applied`]: what a member publishes is the committed log applied once.
+
+mod agreement;
+mod applied;
+mod promises;
+mod shadow;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use detcd::member::{Input, MemberStatus, Output, Recovered};
+use detcd::server::observe::Observer;
+use detcd::types::MemberId;
+use detcd::types::log::{EntryKind, PeerMessage};
+
+use crate::clock::true_time;
+use crate::evidence::{Committed, Violation};
+use crate::history::{MemberNumber, Time};
+use crate::model::{Model, Settings};
+use crate::trace::{Trace, What};
+
+use shadow::Shadow;
+
+/// The one that looks on. Clones are the same.
+#[derive(Clone)]
+pub struct Monitor {
+    state: Arc<Mutex<State>>,
+}
+
+/// Everything that is known of a cluster while it runs.
+pub(crate) struct State {
+    trace: Trace,
+    members: BTreeMap<MemberNumber, Shadow>,
+    ids: BTreeMap<u64, MemberNumber>,
+    /// The leader of each term.
+    leaders: BTreeMap<u64, MemberNumber>,
+    /// The chain at each (index, term) that any log ever held.
+    chains: BTreeMap<(u64, u64), u64>,
+    /// The committed entries from index 2 on, and the chain at each.
+    committed: Vec<Committed>,
+    committed_chains: Vec<u64>,
+    model: Model,
+    violations: Vec<Violation>,
+}
+
+/// The claim that the committed log is one that can be applied.
+const CLAIM: &str = "agreement";
+
+/// Members make the first entry without a log: see `server/recovery`.
+const FIRST_INDEX: u64 = 1;
+
+impl Monitor {
+    /// A monitor that has seen nothing.
+    pub fn new(trace: Trace, settings: Settings) -> Self {
+        let state = State {
+            trace,
+            members: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            committed: Vec::new(),
+            committed_chains: Vec::new(),
+            model: Model::new(settings),
+            violations: Vec::new(),
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// An observer of one run of a member.
+    pub fn observer(&self, member: MemberNumber) -> Arc<dyn Observer> {
+        Arc::new(MemberObserver { monitor: self.clone(), member })
+    }
+
+    /// A member's disk was damaged, or lied: what it promised cannot be held against it any more.
+    pub fn excuse(&self, member: MemberNumber) {
+        self.lock().shadow(member).excused = true;
+    }
+
+    /// Whether a member's disk was damaged.
+    pub fn is_excused(&self, member: MemberNumber) -> bool {
+        self.lock().members.get(&member).is_some_and(|shadow| shadow.excused)
+    }
+
+    /// A member's run has ended.
+    pub fn ended(&self, member: MemberNumber) {
+        let mut state = self.lock();
+        let shadow = state.shadow(member);
+        shadow.up = false;
+        shadow.status = None;
+    }
+
+    /// What a member last published in its current run.
+    pub fn status(&self, member: MemberNumber) -> Option<MemberStatus> {
+        self.lock().members.get(&member).and_then(|shadow| shadow.status)
+    }
+
+    /// The member that leads in the highest term, as far as published.
+    pub fn leader(&self) -> Option<MemberNumber> {
+        let state = self.lock();
+        let leading = state.members.iter().filter_map(|(number, shadow)| {
+            let status = shadow.status.filter(|status| status.is_leader)?;
+            Some((status.term, *number))
+        });
+        leading.max().map(|(_, number)| number)
+    }
+
+    /// A member's id in the cluster, once it has begun.
+    pub fn id_of(&self, member: MemberNumber) -> Option<u64> {
+        self.lock().members.get(&member).map(|shadow| shadow.id)
+    }
+
+    /// The index up to which the log is known to be committed.
+    pub fn committed_index(&self) -> u64 {
+        self.lock().committed_index()
+    }
+
+    /// The last index of a member's log, durable or not.
+    pub fn last_index(&self, member: MemberNumber) -> u64 {
+        self.lock().members.get(&member).map_or(0, |shadow| shadow.volatile.last_index())
+    }
+
+    /// The revision that the model has after everything committed.
+    pub fn revision(&self) -> i64 {
+        self.lock().model.revision()
+    }
+
+    /// The revision up to which the model is compacted.
+    pub fn compacted(&self) -> i64 {
+        self.lock().model.compacted()
+    }
+
+    /// Whether some claim has been broken.
+    pub fn is_violated(&self) -> bool {
+        !self.lock().violations.is_empty()
+    }
+
+    /// The broken claims.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.lock().violations.clone()
+    }
+
+    /// The committed log.
+    pub fn committed(&self) -> Vec<Committed> {
+        self.lock().committed.clone()
+    }
+
+    /// Looks at the model.
+    pub fn with_model<T>(&self, look: impl FnOnce(&Model) -> T) -> T {
+        look(&self.lock().model)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn shadow(&mut self, member: MemberNumber) -> &mut Shadow {
+        self.members.entry(member).or_default()
+    }
+
+    fn committed_index(&self) -> u64 {
+        FIRST_INDEX + self.committed.len() as u64
+    }
+
+    /// The chain of the committed log at an index, if that is known to be committed.
+    fn committed_chain(&self, index: u64) -> Option<u64> {
+        match index.checked_sub(FIRST_INDEX)? {
+            0 => Some(0),
+            place => self.committed_chains.get(place as usize - 1).copied(),
+        }
+    }
+
+    /// A majority of the members.
+    fn quorum(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    fn violated(&mut self, claim: &'static str, text: String) {
+        let at = true_time();
+        self.trace.note(at, 0, What::Violation { claim, text: text.clone(), operations: Vec::new() });
+        self.violations.push(Violation::new(claim, text));
+    }
+
+    /// Notes that everything up to `index` in `member`'s log is committed.
+    fn commit(&mut self, member: MemberNumber, index: u64, at: Time) {
+        while self.committed_index() < index {
+            let next = self.committed_index() + 1;
+            let Some(slot) = self.members.get(&member).and_then(|shadow| shadow.volatile.get(next)).cloned()
+            else {
+                // It got there by a snapshot of a member whose commit was not seen yet.
+                return;
+            };
+            agreement::check_durable_quorum(self, member, next, &slot);
+            let is_conf_change = slot.kind != EntryKind::Normal;
+            let taken =
+                if is_conf_change { self.model.pass(next) } else { self.model.apply(next, &slot.data) };
+            if let Err(reason) = taken.map(drop) {
+                self.violated(CLAIM, reason);
+                return;
+            }
+            self.committed_chains.push(slot.chain);
+            self.committed.push(Committed {
+                index: next,
+                term: slot.term,
+                data: slot.data,
+                is_conf_change,
+                at,
+                first: member,
+            });
+        }
+    }
+}
+
+/// Looks on at one member.
+struct MemberObserver {
+    monitor: Monitor,
+    member: MemberNumber,
+}
+
+impl Observer for MemberObserver {
+    fn begins(&self, member: MemberId, recovered: &Recovered) {
+        let mut state = self.monitor.lock();
+        state.ids.insert(member.0, self.member);
+        promises::check_recovered(&mut state, self.member, member.0, recovered);
+    }
+
+    fn takes(&self, input: &Input) {
+        let mut state = self.monitor.lock();
+        match input {
+            Input::Persisted(number) => state.shadow(self.member).persisted(*number),
+            Input::BackendCommitted(committed) | Input::Installed(committed) => {
+                if let Ok(Some(applied)) = committed.snapshot.applied() {
+                    let shadow = state.shadow(self.member);
+                    shadow.database = shadow.database.max(applied.index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn gives(&self, output: &Output) {
+        let mut state = self.monitor.lock();
+        match output {
+            Output::Persist(persist) => agreement::check_persist(&mut state, self.member, persist),
+            Output::Publish(view) => {
+                agreement::check_published(&mut state, self.member, &view.status);
+                applied::check_view(&mut state, self.member, view);
+            }
+            _ => {}
+        }
+    }
+
+    fn sends(&self, messages: &[PeerMessage]) {
+        let mut state = self.monitor.lock();
+        for message in messages {
+            promises::check_message(&mut state, self.member, message);
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! One run, from its setup to its verdict.
+//!
+//! ```text
+//!   warm-up      members start, somebody leads
+//!   safety       clients work, faults happen
+//!   liveness     faults stop; a core of members must serve, though one may stay cut off for good
+//!   convergence  everybody is let in; all catch up, watchers too
+//!   check        the evidence goes to the checkers
+//! ```
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use detcd::proto::etcdserverpb as pb;
+use detcd::rt;
+use madsim::runtime::Runtime;
+
+use crate::checkers::{self, Options};
+use crate::clock::{EXACT, true_time};
+use crate::disk::charge_blocking_work;
+use crate::evidence::{ClockBounds, Evidence, Violation};
+use crate::history::{Answer, Contents, MemberNumber, Outcome, Request, Stream, Time, Word};
+use crate::nemesis::{Action, ClockFault, perform, restart_fallen};
+use crate::random::stream;
+use crate::setup::Setup;
+use crate::trace::{Trace, What};
+use crate::workload::{Learnt, Recorder, ask, run_client, run_full_watcher, run_watcher};
+use crate::world::{State, World};
+
+/// Simulated time after which a run is cut off.
+const TIME_LIMIT: Duration = Duration::from_secs(600);
+
+/// Calls that must be answered for a run to say anything.
+const LEAST_ANSWERED: u64 = 10;
+
+/// Calls that are answered before faults begin.
+const WARM_UP_CALLS: u64 = 15;
+
+/// One in so many seeds is also checked without the log.
+const BLACK_BOX_SHARE: u64 = 4;
+
+/// Steps that this check may take.
+const BLACK_BOX_STEPS: u64 = 200_000;
+
+/// How long nothing must have come for watchers to have heard of everything.
+const WATCHERS_CATCH_UP: Duration = Duration::from_millis(1500);
+
+/// How often the cluster is found to be busy before that is held against it.
+const REST_TRIES: usize = 40;
+
+/// How long the questions of the last phases wait for an answer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Clients that only watch have numbers from here on.
+const FIRST_WATCHER: u32 = 100;
+
+/// What became of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes {
+    /// The claims that do not hold; none when the run is green.
+    pub violations: Vec<Violation>,
+    /// Simulated nanoseconds.
+    pub simulated: u64,
+    /// Calls made.
+    pub calls: u64,
+    /// Calls that were answered.
+    pub answered: u64,
+    /// Entries committed.
+    pub entries: u64,
+    /// Events heard on watch streams.
+    pub events: u64,
+}
+
+/// Runs a setup to its end. What happened goes to the trace.
+pub fn run(setup: &Setup, trace: &Trace) -> Outcomes {
+    let outcomes: Arc<Mutex<Outcomes>> = Arc::default();
+    let (setup, trace, shared) = (setup.clone(), trace.clone(), outcomes.clone());
+    // A thread of its own: the standard library seeds its hash maps once for each thread.
+    let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(move || {
+        let mut runtime =
+            Runtime::with_seed_and_config(setup.seed ^ (setup.schedule << 48), madsim::Config::default());
+        runtime.set_time_limit(TIME_LIMIT);
+        let told = trace.clone();
+        let result = runtime.block_on(drive(setup, trace, shared.clone()));
+        let mut outcomes = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(violation) = result {
+            note_violation(&told, outcomes.simulated, &violation);
+            outcomes.violations.insert(0, violation);
+        }
+    });
+    let ended = match thread {
+        Ok(thread) => thread.join().map_err(|panic| panic_text(&*panic)),
+        Err(error) => Err(format!("cannot start a thread: {error}")),
+    };
+    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Err(text) = ended {
+        outcomes.violations.insert(0, Violation::new("no-panic", text));
+    }
+    outcomes
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a text").to_owned()
+}
+
+fn note_violation(trace: &Trace, at: u64, violation: &Violation) {
+    let Violation { claim, text, operations } = violation.clone();
+    trace.note(at, 0, What::Violation { claim, text, operations });
+}
+
+/// Everything that happens in the runtime.
+async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Result<(), Violation> {
+    charge_blocking_work();
+    let recorder = Recorder::new(trace.clone());
+    let world = World::new(setup.clone(), trace.clone());
+    let _network = world.install_network();
+    let result = phases(&world, &recorder).await;
+    let mut evidence = Evidence {
+        committed: world.monitor().committed(),
+        clocks: clock_bounds(&setup),
+        ..Evidence::default()
+    };
+    (evidence.operations, evidence.streams) = recorder.history();
+    let mut violations = world.monitor().violations();
+    let (rest, contents) = match result {
+        Ok(mut rest) => {
+            evidence.contents = std::mem::take(&mut rest.contents);
+            (Some(rest), None)
+        }
+        Err(violation) => (None, Some(violation)),
+    };
+    evidence.starts = world.starts();
+    let options = options(&setup, &evidence, rest.as_ref());
+    let found = world.monitor().with_model(|model| checkers::with_model(&evidence, model, &options));
+    for violation in &found {
+        note_violation(&trace, true_time(), violation);
+    }
+    violations.extend(found);
+    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+    outcomes.simulated = true_time();
+    outcomes.calls = evidence.operations.len() as u64;
+    outcomes.answered = recorder.answered();
+    outcomes.entries = evidence.committed.len() as u64;
+    outcomes.events = heard_events(&evidence);
+    outcomes.violations = violations;
+    match contents {
+        // A broken claim explains best why a cluster does not get well.
+        Some(violation) if outcomes.violations.is_empty() => Err(violation),
+        Some(_) => Ok(()),
+        None if outcomes.answered < LEAST_ANSWERED => {
+            Err(Violation::new("vacuous", format!("only {} calls were answered", outcomes.answered)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn heard_events(evidence: &Evidence) -> u64 {
+    let words = evidence.streams.iter().flat_map(|stream| &stream.words);
+    words
+        .map(|(_, word)| if let Word::Heard(response) = word { response.events.len() as u64 } else { 0 })
+        .sum()
+}
+
+fn clock_bounds(setup: &Setup) -> ClockBounds {
+    let rates = || setup.clocks.iter().map(|(rate, _)| *rate);
+    let has = |wanted: fn(&Action) -> bool| setup.plan.steps.iter().any(|step| wanted(&step.action));
+    // A clock that stood still, or a process that did, is as slow as it gets; one that then makes up for
+    // it is as fast.
+    let stands_still =
+        has(|action| matches!(action, Action::Clock(_, ClockFault::Freeze(_)) | Action::Pause(_)));
+    let catches_up = has(|action| matches!(action, Action::Clock(_, ClockFault::Freeze(true))));
+    ClockBounds {
+        slowest_ppm: if stands_still { 0 } else { rates().min().unwrap_or(EXACT) },
+        fastest_ppm: if catches_up { u64::MAX } else { rates().max().unwrap_or(EXACT) },
+    }
+}
+
+/// What the checkers must know of the run.
+fn options(setup: &Setup, evidence: &Evidence, rest: Option<&Rest>) -> Options {
+    const SECOND: Time = 1_000_000_000;
+    let election = setup.tuning.election_ms() * 1_000_000;
+    Options {
+        settings: setup.tuning.model_settings(),
+        ended: true_time(),
+        healed: rest.map(|rest| rest.healed),
+        late_expiry: 12 * SECOND + 2 * election,
+        lease_extension: 2 * election,
+        small_quota: setup.tuning.quota_bytes != 0,
+        unrecorded_clients: false,
+        black_box_steps: setup.seed.is_multiple_of(BLACK_BOX_SHARE).then_some(BLACK_BOX_STEPS),
+        open_streams: if rest.is_some() { open_streams(evidence) } else { Vec::new() },
+        caught_up: rest.map_or(0, |rest| rest.caught_up),
+    }
+}
+
+/// The streams that nobody ended.
+fn open_streams(evidence: &Evidence) -> Vec<usize> {
+    let is_open =
+        |stream: &&Stream| !stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left));
+    evidence.streams.iter().filter(is_open).map(|stream| stream.number).collect()
+}
+
+/// A cluster that came to rest.
+struct Rest {
+    /// When the last fault ended.
+    healed: Time,
+    /// The revision that every watcher must have heard of.
+    caught_up: i64,
+    /// What the members hold.
+    contents: Vec<Contents>,
+}
+
+/// Goes through the phases.
+async fn phases(world: &World, recorder: &Recorder) -> Result<Rest, Violation> {
+    let setup = world.setup().clone();
+    let trace = world.trace();
+    let phase = |name| trace.note(true_time(), 0, What::Phase { name });
+    phase("warm-up");
+    rt::spawn(world.bus().clone().pump());
+    rt::spawn(restart_fallen(world.clone()));
+    world.start_all();
+    wait_until(world, 60_000, || world.monitor().leader().is_some())
+        .await
+        .map_err(|()| Violation::new("liveness", "nobody leads a new cluster within a minute"))?;
+
+    phase("safety");
+    let learnt = Learnt::default();
+    let mut watching = Vec::new();
+    for member in world.members() {
+        let client = FIRST_WATCHER + u32::from(member);
+        let run = run_full_watcher(world.clone(), recorder.clone(), client, member);
+        watching.push(world.spawn_client(client, run));
+    }
+    for watcher in 0..setup.workload.watchers {
+        let client = 2 * FIRST_WATCHER + watcher;
+        let random = stream(setup.seed, &format!("watcher {watcher}"));
+        let run = run_watcher(
+            world.clone(),
+            recorder.clone(),
+            learnt.clone(),
+            setup.workload.clone(),
+            client,
+            random,
+        );
+        watching.push(world.spawn_client(client, run));
+    }
+    let (warm, told) = (world.clone(), recorder.clone());
+    let plan = setup.plan.clone();
+    let faults = rt::spawn(async move {
+        // Faults before anybody has done anything hurt nobody.
+        let _ = wait_until(&warm, 3_000, || told.answered() >= WARM_UP_CALLS).await;
+        perform(warm, plan).await;
+    });
+    let clients: Vec<_> = (1..=setup.workload.clients)
+        .map(|client| {
+            let random = stream(setup.seed, &format!("client {client}"));
+            let workload = setup.workload.clone();
+            let run = run_client(world.clone(), recorder.clone(), learnt.clone(), workload, client, random);
+            world.spawn_client(client, run)
+        })
+        .collect();
+    for client in clients {
+        // A client that panicked has ended the run already.
+        let _ = client.await;
+        stop_if_violated(world)?;
+    }
+    let _ = faults.await;
+    stop_if_violated(world)?;
+
+    phase("liveness");
+    heal(world, setup.left_behind);
+    let core: Vec<MemberNumber> = world.members().filter(|member| *member != setup.left_behind).collect();
+    for member in &core {
+        must_serve(world, recorder, *member).await?;
+    }
+
+    phase("convergence");
+    heal(world, 0);
+    let healed = true_time();
+    world.hold_still();
+    must_serve(world, recorder, core[0]).await?;
+    come_to_rest(world, WATCHERS_CATCH_UP).await?;
+    world.end_watching();
+    let caught_up = world.monitor().revision();
+    for task in watching {
+        let _ = task.await;
+    }
+    let contents = read_at_rest(world).await?;
+    stop_if_violated(world)?;
+    Ok(Rest { healed, caught_up, contents })
+}
+
+/// Waits until everybody has applied everything and nothing has come for so long. Leases that run out make
+/// entries for a while after the last client has gone.
+async fn come_to_rest(world: &World, quiet: Duration) -> Result<u64, Violation> {
+    for _ in 0..REST_TRIES {
+        let committed = must_converge(world).await?;
+        rt::sleep(quiet).await;
+        if world.monitor().committed_index() == committed {
+            return Ok(committed);
+        }
+    }
+    Err(Violation::new("liveness", "the cluster does not come to rest though no client asks for anything"))
+}
+
+/// Reads all members between two entries.
+async fn read_at_rest(world: &World) -> Result<Vec<Contents>, Violation> {
+    for _ in 0..REST_TRIES {
+        let committed = come_to_rest(world, Duration::from_millis(100)).await?;
+        let mut contents = Vec::new();
+        for member in world.members() {
+            if is_well(world, member) {
+                contents.push(read_everything(world, member).await?);
+            }
+        }
+        if world.monitor().committed_index() == committed {
+            return Ok(contents);
+        }
+    }
+    Err(Violation::new("liveness", "the members cannot be read at rest: there is always something new"))
+}
+
+fn stop_if_violated(world: &World) -> Result<(), Violation> {
+    match world.monitor().violations().into_iter().next() {
+        Some(violation) => Err(violation),
+        None => Ok(()),
+    }
+}
+
+/// Waits until something is so, at most so many milliseconds.
+async fn wait_until(world: &World, milliseconds: u64, is_so: impl Fn() -> bool) -> Result<(), ()> {
+    let deadline = true_time() + milliseconds * 1_000_000;
+    while !is_so() {
+        if true_time() > deadline || world.monitor().is_violated() {
+            return Err(());
+        }
+        rt::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+/// Ends every fault; one member may stay cut off.
+fn heal(world: &World, left_behind: MemberNumber) {
+    world.calm();
+    for member in world.members() {
+        world.mend_disk(member);
+        world.resume(member);
+        world.hide(member, false);
+        world.start(member);
+    }
+    if left_behind != 0 {
+        world.block(world.paths_of(left_behind), true);
+    }
+}
+
+/// Whether a member can be asked to be like the others: its disk was not damaged, or it runs nevertheless.
+fn is_well(world: &World, member: MemberNumber) -> bool {
+    !world.monitor().is_excused(member) || matches!(world.state_of(member), State::Up)
+}
+
+/// A member of a healed core answers a write and a linearizable read.
+async fn must_serve(world: &World, recorder: &Recorder, member: MemberNumber) -> Result<(), Violation> {
+    if world.monitor().is_excused(member) {
+        return Ok(());
+    }
+    let election = world.setup().tuning.election_ms();
+    let bound = 20_000 + 60 * election;
+    let deadline = true_time() + bound * 1_000_000;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let put = Request::Put(pb::PutRequest {
+            key: Bytes::from_static(b"k/alive"),
+            value: format!("m{member} attempt {attempt}").into(),
+            ..Default::default()
+        });
+        let get =
+            Request::Range(pb::RangeRequest { key: Bytes::from_static(b"k/alive"), ..Default::default() });
+        if succeeds(world, recorder, member, put).await && succeeds(world, recorder, member, get).await {
+            return Ok(());
+        }
+        stop_if_violated(world)?;
+        if true_time() > deadline {
+            let text = format!(
+                "m{member} does not serve {bound} ms after all faults have ended: it is {:?}",
+                world.state_of(member)
+            );
+            return Err(Violation::new("liveness", text));
+        }
+        rt::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn succeeds(world: &World, recorder: &Recorder, member: MemberNumber, request: Request) -> bool {
+    let number = recorder.called(0, member, request.clone());
+    let outcome = ask(world, member, &request, PROBE_PATIENCE).await;
+    let answered = matches!(outcome, Outcome::Answered(_));
+    recorder.returned(number, outcome);
+    answered
+}
+
+/// All members apply what is committed. Gives its index.
+async fn must_converge(world: &World) -> Result<u64, Violation> {
+    let bound = 60_000 + 40 * world.setup().tuning.election_ms();
+    let lagging = || -> Vec<MemberNumber> {
+        let committed = world.monitor().committed_index();
+        let is_there = |member: &MemberNumber| {
+            world.monitor().status(*member).is_some_and(|status| status.applied >= committed)
+        };
+        world.members().filter(|member| is_well(world, *member) && !is_there(member)).collect()
+    };
+    if wait_until(world, bound, || lagging().is_empty()).await.is_err() {
+        stop_if_violated(world)?;
+        let states: Vec<String> = lagging()
+            .into_iter()
+            .map(|member| {
+                format!("m{member} {:?} {:?}", world.state_of(member), world.monitor().status(member))
+            })
+            .collect();
+        let text = format!(
+            "{bound} ms after all faults have ended, entry {} is not applied by {}",
+            world.monitor().committed_index(),
+            states.join("; ")
+        );
+        return Err(Violation::new("convergence", text));
+    }
+    Ok(world.monitor().committed_index())
+}
+
+/// Reads all keys of a member that is at rest.
+async fn read_everything(world: &World, member: MemberNumber) -> Result<Contents, Violation> {
+    let request = Request::Range(pb::RangeRequest {
+        key: Bytes::from_static(b"\0"),
+        range_end: Bytes::from_static(b"\0"),
+        serializable: true,
+        ..Default::default()
+    });
+    let hash = Request::HashKv(pb::HashKvRequest { revision: 0 });
+    for _ in 0..20 {
+        let everything = ask(world, member, &request, PROBE_PATIENCE).await;
+        let outcomes = (everything, ask(world, member, &hash, PROBE_PATIENCE).await);
+        if let (Outcome::Answered(Answer::Range(everything)), Outcome::Answered(Answer::HashKv(hash))) =
+            outcomes
+        {
+            let revision = everything.header.as_ref().map_or(0, |header| header.revision);
+            return Ok(Contents { member, revision, compacted: hash.compact_revision, everything });
+        }
+        rt::sleep(Duration::from_millis(200)).await;
+    }
+    Err(Violation::new("liveness", format!("m{member} cannot be read at rest: {:?}", world.state_of(member))))
+}

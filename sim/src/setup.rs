@@ -1,0 +1,240 @@
+//! What a run is like: everything that is drawn once, before anything happens.
+//!
+//! Swarm testing (Groce et al., 2012): each feature is first switched on or off, then given an intensity,
+//! so that whole classes of faults and requests are absent from a run and others have room. Each part draws
+//! from a stream of its own.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::bus::Network;
+use crate::clock::EXACT;
+use crate::disk::Latency;
+use crate::history::MemberNumber;
+use crate::model::Settings;
+use crate::nemesis::Plan;
+use crate::random::{Draw, Random, stream};
+use crate::workload::Workload;
+
+/// What kind of run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// Members on the bus, clients in process: quick, for most seeds.
+    Lite,
+    /// Whole servers: gRPC over HTTP/2 and the peer protocol on simulated sockets.
+    Full,
+    /// The log and the database alone, through crash after crash.
+    Storage,
+    /// As lite, with more watch streams and compactions.
+    Watch,
+    /// As lite, with more leases and worse clocks.
+    Lease,
+}
+
+impl Profile {
+    /// All of them, by name.
+    pub const ALL: [Profile; 5] =
+        [Profile::Lite, Profile::Full, Profile::Storage, Profile::Watch, Profile::Lease];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Lite => "lite",
+            Profile::Full => "full",
+            Profile::Storage => "storage",
+            Profile::Watch => "watch",
+            Profile::Lease => "lease",
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Profile::ALL.into_iter().find(|profile| profile.name() == name).ok_or_else(|| {
+            let names = Profile::ALL.map(Profile::name).join(", ");
+            format!("there is no profile {name:?}; there are {names}")
+        })
+    }
+}
+
+/// One run, whole: the same setup gives the same run. It can be printed, edited and run again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// Where everything that is not written here comes from: the scheduler, latencies, requests.
+    pub seed: u64,
+    /// What kind of run.
+    pub profile: Profile,
+    /// Which of many schedules, 0 for the seed's own: the same run with its tasks in another order.
+    #[serde(default)]
+    pub schedule: u64,
+    /// Number of members.
+    pub members: MemberNumber,
+    /// How every member is configured.
+    pub tuning: Tuning,
+    /// The network while faults are on; later it is calm.
+    pub network: Network,
+    /// How long disks take.
+    pub disk: Latency,
+    /// How fast each member's clock runs, and how many milliseconds its wall time is off.
+    pub clocks: Vec<(u64, i64)>,
+    /// What clients do.
+    pub workload: Workload,
+    /// What goes wrong, and when.
+    pub plan: Plan,
+    /// The member that stays cut off while the others must get well, 0 for none.
+    pub left_behind: MemberNumber,
+    /// Whether rare but legal behaviour is provoked in the shell.
+    pub buggify: bool,
+}
+
+/// Settings of the server that make rare paths common.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Tuning {
+    pub heartbeat_ms: u64,
+    pub election_ticks: u64,
+    pub pre_vote: bool,
+    pub wal_segment_bytes: u64,
+    pub catchup_entries: u64,
+    pub backend_interval_ms: u64,
+    pub backend_batch_operations: usize,
+    pub compaction_batch: usize,
+    pub compaction_pause_ms: u64,
+    pub watch_progress_ms: u64,
+    pub lease_checkpoint: bool,
+    pub quota_bytes: i64,
+}
+
+impl Tuning {
+    /// etcd's defaults, as far as they matter to a short run.
+    pub const PLAIN: Tuning = Tuning {
+        heartbeat_ms: 100,
+        election_ticks: 10,
+        pre_vote: true,
+        wal_segment_bytes: 1 << 20,
+        catchup_entries: 5000,
+        backend_interval_ms: 100,
+        backend_batch_operations: 1000,
+        compaction_batch: 1000,
+        compaction_pause_ms: 10,
+        watch_progress_ms: 600_000,
+        lease_checkpoint: false,
+        quota_bytes: 0,
+    };
+
+    /// One election timeout in milliseconds.
+    pub fn election_ms(&self) -> u64 {
+        self.heartbeat_ms * self.election_ticks
+    }
+
+    /// What the model must know of it.
+    pub fn model_settings(&self) -> Settings {
+        // etcd 4.1: one and a half elections, in whole ticks, rounded up to seconds.
+        let ticks = self.election_ticks * 3 / 2;
+        let min_lease_ttl = (ticks * self.heartbeat_ms).div_ceil(1000) as i64;
+        Settings { min_lease_ttl, ..Settings::default() }
+    }
+
+    fn draw(random: &mut Random) -> Self {
+        Self {
+            heartbeat_ms: *random.pick(&[20, 50, 100]),
+            election_ticks: random.random_range(5..=12),
+            pre_vote: random.percent(85),
+            wal_segment_bytes: *random.pick(&[16 << 10, 64 << 10, 256 << 10, 1 << 20]),
+            catchup_entries: if random.percent(50) { random.log_uniform(1, 60) } else { 5000 },
+            backend_interval_ms: random.log_uniform(5, 500),
+            backend_batch_operations: random.log_uniform(1, 1000) as usize,
+            compaction_batch: random.log_uniform(1, 1000) as usize,
+            compaction_pause_ms: random.log_uniform(1, 200),
+            watch_progress_ms: random.log_uniform(100, 20_000),
+            lease_checkpoint: random.percent(50),
+            quota_bytes: 0,
+        }
+    }
+}
+
+impl Setup {
+    /// The run that this seed stands for.
+    pub fn draw(seed: u64, profile: Profile) -> Self {
+        let mut topology = stream(seed, "topology");
+        let members = *topology.pick(&[3, 3, 3, 3, 3, 3, 5, 1]);
+        let tuning = Tuning::draw(&mut stream(seed, "tuning"));
+        let network = draw_network(&mut stream(seed, "network"));
+        let disk = draw_latency(&mut stream(seed, "disk latency"));
+        let clocks = draw_clocks(&mut stream(seed, "clocks"), profile, members);
+        let workload = Workload::draw(&mut stream(seed, "workload"), profile);
+        let plan = Plan::draw(&mut stream(seed, "nemesis"), profile, members, workload.milliseconds());
+        let left_behind =
+            if members >= 3 && topology.percent(25) { topology.random_range(1..=members) } else { 0 };
+        let buggify = stream(seed, "buggify").percent(60);
+        Self {
+            seed,
+            profile,
+            schedule: 0,
+            members,
+            tuning,
+            network,
+            disk,
+            clocks,
+            workload,
+            plan,
+            left_behind,
+            buggify,
+        }
+    }
+}
+
+fn draw_network(random: &mut Random) -> Network {
+    let mut network = Network { latency: random.log_uniform(1, 12), ..Network::CALM };
+    if random.percent(50) {
+        network.late_percent = random.log_uniform(1, 20) as u32;
+        network.late_by = random.log_uniform(5, 800);
+    }
+    if random.percent(50) {
+        network.loss_percent = random.log_uniform(1, 12) as u32;
+    }
+    if random.percent(40) {
+        network.duplicate_percent = random.log_uniform(1, 20) as u32;
+    }
+    if random.percent(40) {
+        network.replay_percent = random.log_uniform(1, 10) as u32;
+    }
+    network.reorder = random.percent(50);
+    if random.percent(15) {
+        network.capacity = random.log_uniform(2, 50) as usize;
+    }
+    network
+}
+
+fn draw_latency(random: &mut Random) -> Latency {
+    if random.percent(30) {
+        return Latency::default();
+    }
+    let most = random.log_uniform(200_000, 20_000_000);
+    Latency { read: (0, 0), write: (1000, 20_000), sync: (100_000, most) }
+}
+
+fn draw_clocks(random: &mut Random, profile: Profile, members: MemberNumber) -> Vec<(u64, i64)> {
+    // Hostile clocks are ten times as far off as hardware can be.
+    let most = if profile == Profile::Lease || random.percent(30) { 50_000 } else { 500 };
+    let drifts = random.percent(70);
+    (0..members)
+        .map(|_| {
+            let rate = if drifts { random.random_range(EXACT - most..=EXACT + most) } else { EXACT };
+            let offset = if random.percent(50) { random.random_range(-3_600_000..=3_600_000) } else { 0 };
+            (rate, offset)
+        })
+        .collect()
+}
