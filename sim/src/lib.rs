@@ -35,6 +35,7 @@ pub mod run;
 pub mod scenarios;
 pub mod setup;
 pub mod shrink;
+pub mod storage;
 pub mod trace;
 pub mod wire;
 pub mod workload;

@@ -24,7 +24,8 @@ use crate::evidence::{ClockBounds, Evidence, Violation};
 use crate::history::{Answer, Contents, MemberNumber, Outcome, Request, Stream, Time, Word};
 use crate::nemesis::{Action, ClockFault, perform, restart_fallen};
 use crate::random::stream;
-use crate::setup::Setup;
+use crate::setup::{Profile, Setup};
+use crate::storage;
 use crate::trace::{Trace, What};
 use crate::workload::{Learnt, Recorder, ask, run_client, run_full_watcher, run_watcher};
 use crate::world::{State, World};
@@ -63,11 +64,11 @@ pub struct Outcomes {
     pub violations: Vec<Violation>,
     /// Simulated nanoseconds.
     pub simulated: u64,
-    /// Calls made.
+    /// Calls made; crashes survived, in a run of the storage alone.
     pub calls: u64,
     /// Calls that were answered.
     pub answered: u64,
-    /// Entries committed.
+    /// Entries committed; batches and commits, in a run of the storage alone.
     pub entries: u64,
     /// Events heard on watch streams.
     pub events: u64,
@@ -75,6 +76,9 @@ pub struct Outcomes {
 
 /// Runs a setup to its end. What happened goes to the trace.
 pub fn run(setup: &Setup, trace: &Trace) -> Outcomes {
+    if setup.profile == Profile::Storage {
+        return run_storage(setup, trace);
+    }
     let outcomes: Arc<Mutex<Outcomes>> = Arc::default();
     let (setup, trace, shared) = (setup.clone(), trace.clone(), outcomes.clone());
     // A thread of its own: the standard library seeds its hash maps once for each thread.
@@ -97,6 +101,23 @@ pub fn run(setup: &Setup, trace: &Trace) -> Outcomes {
     let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Err(text) = ended {
         outcomes.violations.insert(0, Violation::new("no-panic", text));
+    }
+    outcomes
+}
+
+/// A run of the log and the database alone: no cluster, no clients, no time.
+fn run_storage(setup: &Setup, trace: &Trace) -> Outcomes {
+    let result = std::panic::catch_unwind(|| storage::run(setup.seed, trace));
+    let mut outcomes = Outcomes::default();
+    match result.unwrap_or_else(|panic| Err(Violation::new("no-panic", panic_text(&*panic)))) {
+        Ok(report) => {
+            outcomes.calls = report.crashes;
+            outcomes.entries = report.batches + report.commits;
+        }
+        Err(violation) => {
+            note_violation(trace, 0, &violation);
+            outcomes.violations.push(violation);
+        }
     }
     outcomes
 }

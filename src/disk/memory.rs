@@ -86,7 +86,8 @@ impl MemoryDisk {
         state.dies_at = Some(state.changes + count);
     }
 
-    /// Lets the next sync of a file fail, and only that one.
+    /// Lets the next sync of a file fail, and only that one. Nothing that it was to make durable will be by
+    /// a later sync, although it is seen until the file is opened for reading.
     pub fn fail_next_sync(&self) {
         self.state().next_sync_fails = true;
     }
@@ -210,6 +211,9 @@ impl MemoryDisk {
             (Err(_), OpenMode::CreateNew | OpenMode::OpenOrCreate) => state.create(path)?,
         };
         let writable = mode != OpenMode::Read;
+        if !writable {
+            state.contents[id].forget_clean();
+        }
         Ok(Arc::new(MemoryFile { disk: self.clone(), id, life: state.life, writable }))
     }
 }
@@ -284,6 +288,14 @@ impl Contents {
     fn sync(&mut self) {
         for change in self.unsynced.drain(..) {
             change.apply(&mut self.durable);
+        }
+    }
+
+    /// Shows what is durable, or will be with the next sync.
+    fn forget_clean(&mut self) {
+        self.live = self.durable.clone();
+        for change in &self.unsynced {
+            change.apply(&mut self.live);
         }
     }
 
@@ -386,6 +398,7 @@ impl File for MemoryFile {
         let mut state = self.state()?;
         state.count_change()?;
         if std::mem::take(&mut state.next_sync_fails) {
+            state.contents[self.id].unsynced.clear();
             return Err(io::Error::other("the device could not write"));
         }
         state.contents[self.id].sync();

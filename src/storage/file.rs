@@ -33,7 +33,7 @@ impl OpenDatabase {
     }
 
     /// Opens the database in a file, which faults call `name`. A file that is no database is a fault,
-    /// also an empty one.
+    /// also an empty one. What is read is durable, or will be with the first sync.
     pub fn open(
         disk: &dyn Disk,
         path: &Path,
@@ -41,6 +41,9 @@ impl OpenDatabase {
         config: StorageConfig,
     ) -> Result<Arc<Self>, LocalFault> {
         let fault = |error: &io::Error| disk_fault("opening the database", path, error);
+        // After a sync that failed, memory may hold pages that are on no medium and that no later sync
+        // writes: also here, since closing a database swallows such a failure. To open for reading drops them.
+        disk.open(path, OpenMode::Read).map_err(|error| fault(&error))?;
         let file = disk.open(path, OpenMode::ReadWrite).map_err(|error| fault(&error))?;
         if file.len().map_err(|error| fault(&error))? == 0 {
             return Err(fault(&io::Error::other("the file is corrupt: it is empty")));
@@ -153,8 +156,12 @@ pub(super) fn remove_if_present(disk: &dyn Disk, path: &Path) -> Result<(), Loca
 
 /// Gives a durable file its name, durably.
 pub(super) fn rename_durably(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), LocalFault> {
-    let folder = to.parent().unwrap_or(Path::new(""));
-    disk.rename(from, to)
-        .and_then(|()| disk.sync_dir(folder))
-        .map_err(|error| disk_fault("putting a new database in place", to, &error))
+    disk.rename(from, to).map_err(|error| disk_fault("putting a new database in place", to, &error))?;
+    sync_name(disk, to)
+}
+
+/// Makes the name of a file durable.
+pub(super) fn sync_name(disk: &dyn Disk, path: &Path) -> Result<(), LocalFault> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    disk.sync_dir(folder).map_err(|error| disk_fault("making its name durable", path, &error))
 }

@@ -106,6 +106,9 @@ impl Storage {
             // Closing it is what marks the file as cleanly shut down.
             drop(database);
             file::rename_durably(disk, &aside, path)?;
+        } else {
+            // A process that was killed may have put it in place and not come to make that durable.
+            file::sync_name(disk, path)?;
         }
         Self::over(OpenDatabase::open(disk, path, path, config)?)
     }

@@ -6,6 +6,7 @@
 //! ```text
 //!   not the last segment, or its first batch?       -> refuse: it was synced before the next was begun
 //!   a batch header of this segment further behind?  -> refuse: it was synced before that was written
+//!   the end of the file?                            -> refuse: there was an end mark behind every batch
 //!   zeros?                                          -> the end, nothing was there
 //!   anything else                                   -> torn tail: fill with zeros, say so
 //! ```
@@ -169,7 +170,7 @@ impl Reader {
     /// Reads the batch that is due at a position.
     fn batch_at(&mut self, at: &Position) -> Result<Found, LocalFault> {
         if at.offset + SECTOR_BYTES > self.length {
-            return Ok(Found::Nothing("the file ends"));
+            return Err(self.damaged(at.offset, "the file ends before the log does"));
         }
         let segment = self.header;
         let sector = self.bytes(at.offset, SECTOR)?;

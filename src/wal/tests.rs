@@ -328,6 +328,18 @@ fn a_log_cut_at_any_byte_gives_the_batches_before() {
     }
 }
 
+/// A crash never makes a segment shorter: its length was durable before it got its name.
+#[test]
+fn a_segment_that_was_cut_short_is_refused() {
+    let (disk, _) = log_of(&[entries(1..2, 1), entries(2..7, 1), entries(7..8, 1)]);
+    let file = path(&files(&disk)[0]);
+    // The last batch ends at 3072, and the end mark behind it.
+    for length in (0..3584).rev().step_by(53).chain([3072, 2560, 1536, 1024, 512]) {
+        disk.open(&file, OpenMode::ReadWrite).unwrap().set_len(length).unwrap();
+        check_refused(&disk, &["0000000000000001.wal at offset"]);
+    }
+}
+
 #[test]
 fn stale_batches_of_a_recycled_file_are_not_read() {
     // Fill segments, release them, and roll into a recycled one.

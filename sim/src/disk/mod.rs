@@ -72,6 +72,23 @@ pub struct Statistics {
     pub faults: u64,
 }
 
+impl Statistics {
+    /// Adds what another disk was asked for.
+    pub fn add(&mut self, other: &Statistics) {
+        self.reads += other.reads;
+        self.read_bytes += other.read_bytes;
+        self.writes += other.writes;
+        self.written_bytes += other.written_bytes;
+        self.length_changes += other.length_changes;
+        self.syncs += other.syncs;
+        self.folder_syncs += other.folder_syncs;
+        self.name_changes += other.name_changes;
+        self.power_cuts += other.power_cuts;
+        self.kills += other.kills;
+        self.faults += other.faults;
+    }
+}
+
 /// A write that a program asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastWrite {

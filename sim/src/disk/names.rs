@@ -104,6 +104,7 @@ impl Names {
             ended |= cut.in_order && !survives;
             if survives && !ended {
                 change.apply(&mut self.durable);
+                self.unsynced.retain(|earlier| !change.supersedes(earlier));
             } else {
                 self.unsynced.push(change);
             }
@@ -120,7 +121,7 @@ impl Names {
 
     /// Every file that a name may stand for, now or after a power cut.
     pub fn reachable(&self) -> BTreeSet<FileId> {
-        let changed = self.unsynced.iter().map(Change::file);
+        let changed = self.unsynced.iter().map(|change| change.parts().1);
         self.live.values().chain(self.durable.values()).copied().chain(changed).collect()
     }
 
@@ -131,20 +132,25 @@ impl Names {
 }
 
 impl Change {
-    fn file(&self) -> FileId {
-        let (Change::Link(_, file) | Change::Unlink(_, file)) = self;
-        *file
+    fn parts(&self) -> (&Path, FileId) {
+        let (Change::Link(path, file) | Change::Unlink(path, file)) = self;
+        (path, *file)
     }
 
     /// The folder that must be synced.
     fn folder(&self) -> Option<&Path> {
-        let (Change::Link(path, _) | Change::Unlink(path, _)) = self;
-        path.parent()
+        self.parts().0.parent()
+    }
+
+    /// Whether an earlier change means nothing any more once this one is durable.
+    fn supersedes(&self, earlier: &Change) -> bool {
+        let ((path, file), (earlier_path, earlier_file)) = (self.parts(), earlier.parts());
+        path == earlier_path || file == earlier_file
     }
 
     /// Does the change, also where those before it were lost.
     fn apply(&self, names: &mut BTreeMap<PathBuf, FileId>) {
-        names.retain(|_, file| *file != self.file());
+        names.retain(|_, file| *file != self.parts().1);
         if let Change::Link(path, file) = self {
             names.insert(path.clone(), *file);
         }

@@ -207,6 +207,21 @@ fn a_file_never_has_two_names_and_a_journal_keeps_a_prefix() {
 }
 
 #[test]
+fn a_name_that_a_dying_device_kept_is_not_taken_back_by_an_older_one() {
+    for seed in 0..200 {
+        let disk = SimDisk::new(stream(seed, "disk"));
+        disk.mount().create_dir(Path::new("/d")).unwrap();
+        durable_file(&disk, "db", b"old");
+        open(&disk, "aside").write_at(0, b"new").unwrap();
+        disk.mount().rename(&path("aside"), &path("db")).unwrap();
+        disk.arm(Fault::Death, 1);
+        assert!(disk.mount().sync_dir(Path::new("/d")).is_err());
+        disk.power_cut(&mut stream(seed, "cut"));
+        assert!(content(&disk, "db").is_some(), "seed {seed}: one of both has the name");
+    }
+}
+
+#[test]
 fn an_open_file_lives_without_its_name() {
     let disk = disk();
     let file = durable_file(&disk, "a", b"kept");

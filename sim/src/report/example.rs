@@ -55,6 +55,8 @@ pub fn every_kind() -> Vec<Event> {
         What::Role { role: "leader", term: 2, leader: 1 },
         What::Snapshot { to: 2, index: 40, ok: true },
         What::Snapshot { to: 3, index: 41, ok: false },
+        What::Connection { to: 2, change: "reset", connections: 3 },
+        What::Connection { to: 0, change: "half-open", connections: 1 },
         What::Progress { commit: 7, applied: 6, revision: 5 },
         What::Call { operation: 0, client: 1, text: text() },
         What::Return { operation: 0, client: 1, outcome: "good", text: text(), revision: 5, index: 6 },

@@ -70,6 +70,7 @@ fn the_example_has_every_kind() {
     let name = |event: &Event| match event.what {
         What::Message { .. } => "message",
         What::Snapshot { .. } => "snapshot",
+        What::Connection { .. } => "connection",
         What::Role { .. } => "role",
         What::Progress { .. } => "progress",
         What::Disk { .. } => "disk",

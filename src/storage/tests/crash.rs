@@ -105,6 +105,49 @@ fn a_failed_sync_is_never_tried_again() {
     assert!(storage.commit(batch.clone()).is_err());
 }
 
+#[test]
+fn what_a_failed_sync_left_in_memory_is_not_taken_for_durable() {
+    let disk = empty_disk();
+    let mut storage = open(&disk).unwrap();
+    let mut model = Model::default();
+    for index in 1..5 {
+        let records = vec![put(index, 0, 3000)];
+        let batch = BackendBatch { records, applied: applied(index as u64), ..Default::default() };
+        storage.commit(batch.clone()).unwrap();
+        model.commit(&batch);
+        disk.fail_next_sync();
+        // Closing swallows the failure.
+        drop(storage);
+        storage = open(&disk).unwrap();
+        assert_eq!(Model::read(&*storage.snapshot()).unwrap(), model);
+    }
+    disk.power_cut(|| false);
+    drop(storage);
+    assert_eq!(Model::read(&*open(&disk).unwrap().snapshot()).unwrap(), model);
+}
+
+#[test]
+fn a_database_that_a_killed_process_put_in_place_stays_in_place() {
+    let disk = empty_disk();
+    open(&disk).unwrap().commit(BackendBatch { applied: applied(1), ..Default::default() }).unwrap();
+    let aside = import_path(Path::new(PATH));
+    let mut import = Import::begin(&disk, &aside, CONFIG).unwrap();
+    let mut source = open(&empty_disk()).unwrap();
+    let batch = BackendBatch { applied: applied(2), ..Default::default() };
+    let mut export = Export::new(source.commit(batch).unwrap().snapshot);
+    while let Some(chunk) = export.next_chunk(1000).unwrap() {
+        import.write(&chunk).unwrap();
+    }
+    import.finish().unwrap();
+    disk.rename(&aside, Path::new(PATH)).unwrap();
+    disk.kill();
+
+    let found = open(&disk).unwrap().snapshot().applied().unwrap();
+    assert_eq!(found, applied(2));
+    disk.power_cut(|| false);
+    assert_eq!(open(&disk).unwrap().snapshot().applied().unwrap(), found);
+}
+
 /// Imports and installs until the disk dies; whether that was told to have worked.
 fn replace(disk: &MemoryDisk, chunks: &[Bytes]) -> Result<(), ImportError> {
     let mut import = Import::begin(disk, &import_path(Path::new(PATH)), CONFIG)?;

@@ -4,6 +4,7 @@
 const GROUPS = [
   ["Operations", ["call", "return"]],
   ["Messages", ["message", "snapshot"]],
+  ["Connections", ["connection"]],
   ["Roles", ["role", "life"]],
   ["Progress", ["progress"]],
   ["Disk", ["disk"]],

@@ -145,6 +145,7 @@ const SPOTS = {
   },
   role: (event) => memberBox(event, "role"),
   life: (event) => memberBox(event, "role"),
+  connection: (event) => memberBox(event, "role"),
   progress: (event) => memberBox(event, "steps"),
   disk: (event) => memberBox(event, "disk"),
   message(event) {

@@ -1,7 +1,7 @@
 // How events and times are said. An event's words are those of the run's own log, so that a search finds
 // the same lines in both: the page's test compares them.
 
-const HEADINGS = { fault: "FAULT", phase: "PHASE", violation: "VIOLATED" };
+const HEADINGS = { fault: "FAULT", phase: "PHASE", violation: "VIOLATED", connection: "network" };
 
 function heading(event) {
   return HEADINGS[event.kind] ?? event.kind;
@@ -13,6 +13,10 @@ const WORDS = {
     return `${event.message} to m${event.to}, term ${event.term}, index ${event.index}: ${event.fate}${late}`;
   },
   snapshot: (event) => `of index ${event.index} to m${event.to}: ${event.ok ? "arrived" : "failed"}`,
+  connection(event) {
+    const to = event.to > 0 ? `m${event.to}` : "clients";
+    return `${event.change}, to ${to}: ${event.connections}`;
+  },
   role(event) {
     const leader = event.leader > 0 ? `leader m${event.leader}` : "no leader";
     return `${event.role} in term ${event.term}, ${leader}`;

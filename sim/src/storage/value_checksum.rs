@@ -1,0 +1,260 @@
+//! Claim: bytes that rot in the database are found, when it is opened or by the checksum of the value that
+//! they belong to. They are never given out as a value, and no panic leaves the database's room.
+
+use detcd::disk::{OpenMode, SECTOR_BYTES};
+use detcd::storage::{Storage, StorageConfig};
+use detcd::types::LocalFault;
+use detcd::types::backend::{BackendBatch, BackendSnapshot, Table};
+use rand::Rng;
+
+use super::database_model::{CommitSource, DatabaseModel};
+use super::database_run::{PATH, path};
+use super::rig::{Rig, no_panic, unjustified};
+use crate::disk::{Fault, SimDisk};
+use crate::evidence::Violation;
+use crate::random::{Draw, Random};
+
+/// The claim's name.
+const CLAIM: &str = "value-checksum";
+
+/// Looks into one kind of damage, on a fork of a disk that holds a database in this state.
+pub(super) fn check(rig: &mut Rig, source: &CommitSource, state: &DatabaseModel) -> Result<(), Violation> {
+    rig.report.damages += 1;
+    let disk = rig.disk.fork();
+    disk.kill();
+    let mut case = Case { disk, source: source.clone(), states: vec![state.clone()] };
+    match rig.random.random_range(0..100) {
+        0..45 => case.check_rot_at_rest(rig),
+        45..75 => case.check_rot_under_an_open_database(rig),
+        75..90 => case.check_silent_fault(rig),
+        _ => case.check_read_error(rig),
+    }
+}
+
+/// A database on a disk of its own.
+struct Case {
+    disk: SimDisk,
+    source: CommitSource,
+    /// What was there after each commit; the last is what it holds.
+    states: Vec<DatabaseModel>,
+}
+
+impl Case {
+    fn state(&self) -> &DatabaseModel {
+        &self.states[self.states.len() - 1]
+    }
+
+    fn open(&self, config: StorageConfig) -> Result<Result<Storage, LocalFault>, Violation> {
+        let mount = self.disk.mount();
+        no_panic(CLAIM, "opening the database", || Storage::open(&*mount, path(), config))
+    }
+
+    fn open_whole(&self, config: StorageConfig) -> Result<Storage, Violation> {
+        self.open(config)?.map_err(|fault| unjustified(CLAIM, "opening the database", &fault))
+    }
+
+    /// A batch, and what it makes of what is there.
+    fn next(&mut self, random: &mut Random) -> (BackendBatch, DatabaseModel) {
+        let mut state = self.state().clone();
+        let batch = self.source.draw(random, &state);
+        state.commit(&batch);
+        (batch, state)
+    }
+
+    fn commit(&mut self, storage: &mut Storage, random: &mut Random) -> Result<(), Violation> {
+        let (batch, state) = self.next(random);
+        storage.commit(batch).map_err(|fault| unjustified(CLAIM, "committing", &fault))?;
+        self.states.push(state);
+        Ok(())
+    }
+
+    /// Bits flip while the database is closed, cleanly or not.
+    fn check_rot_at_rest(&mut self, rig: &mut Rig) -> Result<(), Violation> {
+        let mut storage = self.open_whole(CHECKED)?;
+        for _ in 0..rig.random.random_range(1..4) {
+            self.commit(&mut storage, &mut rig.random)?;
+        }
+        let clean = rig.percent(50);
+        if clean {
+            drop(storage);
+            self.disk.kill();
+        } else {
+            self.disk.kill();
+            drop(storage);
+        }
+        let offsets = rot(&self.disk, &mut rig.random);
+        rig.tell(|| format!("bits rot at {offsets:?}, database closed cleanly: {clean}"));
+        self.check_one_state_or_refusal(rig)
+    }
+
+    /// Opened with its check, a database holds one state of its past, or refuses.
+    fn check_one_state_or_refusal(&self, rig: &mut Rig) -> Result<(), Violation> {
+        let storage = match self.open(CHECKED)? {
+            Ok(storage) => storage,
+            Err(fault) => {
+                rig.mark("bit rot found");
+                return check_names_file(&fault.to_string());
+            }
+        };
+        let found = no_panic(CLAIM, "reading the database", || DatabaseModel::read(&*storage.snapshot()))?;
+        let Ok(found) = found else {
+            rig.mark("bit rot found");
+            return Ok(());
+        };
+        rig.mark_if(found != *self.state(), "database set back by rot");
+        if self.states.contains(&found) {
+            return Ok(());
+        }
+        let difference = self.state().difference(&found);
+        Err(violated(format!("a damaged database shows a state that never was: {difference}")))
+    }
+
+    /// Bits flip while it is open and checks nothing by itself.
+    fn check_rot_under_an_open_database(&mut self, rig: &mut Rig) -> Result<(), Violation> {
+        let mut storage = self.open_whole(UNCHECKED)?;
+        if rig.percent(50) {
+            self.commit(&mut storage, &mut rig.random)?;
+        }
+        let snapshot = storage.snapshot();
+        let offsets = rot(&self.disk, &mut rig.random);
+        rig.tell(|| format!("bits rot under the open database at {offsets:?}"));
+        let read = no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot))??;
+        rig.mark_if(read, "bit rot found by a checksum");
+        // Whatever is committed now, nothing of what was is given out changed.
+        let (batch, state) = self.next(&mut rig.random);
+        if no_panic(CLAIM, "committing", || storage.commit(batch))?.is_ok() {
+            self.states.push(state);
+            let snapshot = storage.snapshot();
+            no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot))??;
+        }
+        drop(snapshot);
+        no_panic(CLAIM, "closing the database", || drop(storage))
+    }
+
+    /// Reads everything in every way; whether something was found damaged. What is given out is right;
+    /// a record may be missed, since only the index that asks for it knows that it must be there.
+    fn read_all(&self, snapshot: &dyn BackendSnapshot) -> Result<bool, Violation> {
+        let state = self.state();
+        let mut found = false;
+        for (revision, record) in &state.records {
+            match snapshot.record(*revision) {
+                Ok(Some(read)) if read != *record => {
+                    return Err(violated(format!("record {revision} was given out changed")));
+                }
+                Ok(_) => {}
+                Err(_) => found = true,
+            }
+        }
+        match snapshot.records(Default::default(), usize::MAX) {
+            Ok(records) => {
+                if let Some((revision, _)) =
+                    records.iter().find(|(at, read)| state.records.get(at) != Some(read))
+                {
+                    return Err(violated(format!("record {revision} of a scan was given out changed")));
+                }
+            }
+            Err(_) => found = true,
+        }
+        for table in Table::ALL {
+            let Ok(rows) = snapshot.rows(table) else {
+                found = true;
+                continue;
+            };
+            let expected = state.rows.iter().filter(|((of, _), _)| *of == table);
+            if !expected
+                .map(|((_, key), value)| (key, value))
+                .eq(rows.iter().map(|(key, value)| (key, value)))
+            {
+                return Err(violated(format!("the rows of {table:?} were given out changed")));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes that are acknowledged and stale or misplaced.
+    fn check_silent_fault(&mut self, rig: &mut Rig) -> Result<(), Violation> {
+        let mut storage = self.open_whole(CHECKED)?;
+        let fault = *rig.random.pick(&[Fault::StaleSector, Fault::MisdirectedWrite]);
+        self.disk.arm(fault, rig.random.log_uniform(1, 20));
+        for _ in 0..rig.random.random_range(1..5) {
+            let (batch, state) = self.next(&mut rig.random);
+            // The library may stumble over what it reads back.
+            if no_panic(CLAIM, "committing", || storage.commit(batch))?.is_err() {
+                break;
+            }
+            self.states.push(state);
+        }
+        self.disk.disarm();
+        self.disk.kill();
+        no_panic(CLAIM, "closing the database", || drop(storage))?;
+        rig.tell(|| format!("{fault:?} under the open database"));
+        self.check_one_state_or_refusal(rig)
+    }
+
+    /// A read that fails is an error, and nothing more.
+    fn check_read_error(&mut self, rig: &mut Rig) -> Result<(), Violation> {
+        let storage = self.open_whole(UNCHECKED)?;
+        let snapshot = storage.snapshot();
+        self.disk.arm(Fault::ReadError, rig.random.log_uniform(1, 30));
+        no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot))??;
+        self.disk.disarm();
+        self.disk.kill();
+        drop((snapshot, storage));
+        self.disk.arm(Fault::ReadError, rig.random.log_uniform(1, 30));
+        let opened = self.open(CHECKED)?;
+        let struck = self.disk.armed() == 0;
+        self.disk.disarm();
+        match opened {
+            Ok(_) if struck => return Err(violated("a read failed and the database was opened".into())),
+            Ok(storage) => drop(storage),
+            Err(fault) if struck => check_names_file(&fault.to_string())?,
+            Err(fault) => return Err(unjustified(CLAIM, "opening the database", &fault)),
+        }
+        self.disk.kill();
+        let storage = self.open_whole(CHECKED)?;
+        super::backend_prefix::check_snapshot(self.state(), &*storage.snapshot())
+    }
+}
+
+const CHECKED: StorageConfig = StorageConfig { cache_bytes: 1 << 20, verify_on_open: true };
+/// Every read goes to the disk.
+const UNCHECKED: StorageConfig = StorageConfig { cache_bytes: 0, verify_on_open: false };
+
+/// Flips some bits of the file, where it is not empty as likely as anywhere.
+fn rot(disk: &SimDisk, random: &mut Random) -> Vec<u64> {
+    let count = random.log_uniform(1, 6);
+    let mut offsets = Vec::new();
+    for _ in 0..count {
+        if random.percent(70)
+            && let Some(offset) = used_offset(disk, random)
+        {
+            let bit = random.random_range(0..8);
+            disk.damage(path(), offset, 1, |byte| byte[0] ^= 1 << bit);
+            offsets.push(offset);
+        } else {
+            offsets.extend(disk.rot(path(), 1, random));
+        }
+    }
+    offsets
+}
+
+/// The offset of a byte in a sector that is not all zeros; none when chance finds none.
+fn used_offset(disk: &SimDisk, random: &mut Random) -> Option<u64> {
+    let length = disk.length(path())?;
+    let mount = disk.mount();
+    let file = mount.open(path(), OpenMode::ReadWrite).ok()?;
+    (0..200).find_map(|_| {
+        let offset = random.random_range(0..length);
+        let mut sector = [0; SECTOR_BYTES as usize];
+        file.read_at(offset / SECTOR_BYTES * SECTOR_BYTES, &mut sector).ok()?;
+        sector.iter().any(|byte| *byte != 0).then_some(offset)
+    })
+}
+
+fn check_names_file(refusal: &str) -> Result<(), Violation> {
+    if refusal.contains(PATH) { Ok(()) } else { Err(violated(format!("a refusal names no file: {refusal}"))) }
+}
+
+fn violated(text: String) -> Violation {
+    Violation::new(CLAIM, text)
+}
