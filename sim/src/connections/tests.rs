@@ -426,8 +426,8 @@ fn what_happens_is_in_the_trace() {
         two.connections.reset(ip(1), ip(2));
         two.connections.cut(ip(1), ip(2));
         let told: Vec<String> = trace.events().iter().map(|event| event.to_string()).collect();
-        assert!(told[0].contains("m1 reset, to m2: 1"), "{told:?}");
-        assert!(told[1].contains("m1 cut, to m2"), "{told:?}");
+        assert!(told[0].ends_with("reset, to m2: 1"), "{told:?}");
+        assert!(told[1].contains("cut, to m2"), "{told:?}");
     });
 }
 

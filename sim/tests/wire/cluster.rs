@@ -35,13 +35,13 @@ pub const MEMBERS: u8 = 3;
 /// How long a client waits for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks for more seeds than usual, by their number.
+/// Asks for another number of seeds than is usual.
 const SEEDS: &str = "WIRE_SEEDS";
 
-/// The seeds of tests that run many.
-pub fn seeds() -> Range<u64> {
+/// The seeds of a test that runs many: so many, unless others are asked for.
+pub fn seeds(usual: u64) -> Range<u64> {
     let number = std::env::var(SEEDS).ok().map(|number| number.parse().expect("a number of seeds"));
-    0..number.unwrap_or(20)
+    0..number.unwrap_or(usual)
 }
 
 /// Entries that a member keeps for one that lags: few, so that snapshots are needed.
