@@ -18,7 +18,8 @@ use crate::types::LocalFault;
 /// An open database with its path and size. It closes, and writes that it was shut down cleanly,
 /// when the storage and every snapshot of it are gone.
 pub(super) struct OpenDatabase {
-    database: Database,
+    /// There until it closes.
+    database: Option<Database>,
     path: PathBuf,
     pages: Arc<Pages>,
 }
@@ -42,7 +43,7 @@ impl OpenDatabase {
     ) -> Result<Arc<Self>, LocalFault> {
         let fault = |error: &io::Error| disk_fault("opening the database", path, error);
         // After a sync that failed, memory may hold pages that are on no medium and that no later sync
-        // writes: also here, since closing a database swallows such a failure. To open for reading drops them.
+        // writes: of an earlier process, or of a database that this one closed. To open for reading drops them.
         disk.open(path, OpenMode::Read).map_err(|error| fault(&error))?;
         let file = disk.open(path, OpenMode::ReadWrite).map_err(|error| fault(&error))?;
         if file.len().map_err(|error| fault(&error))? == 0 {
@@ -65,7 +66,17 @@ impl OpenDatabase {
             Ok(builder.create_with_backend(backend)?)
         })?;
         pages.opening.store(false, Ordering::Relaxed);
-        Ok(Arc::new(OpenDatabase { database, path: path.into(), pages }))
+        Ok(Arc::new(OpenDatabase { database: Some(database), path: path.into(), pages }))
+    }
+
+    /// Closes it, unless somebody else has it open. After a fault nobody can say what the file holds.
+    pub fn close(database: Arc<OpenDatabase>) -> Result<(), LocalFault> {
+        Arc::into_inner(database).map_or(Ok(()), |mut database| database.close_now())
+    }
+
+    fn close_now(&mut self) -> Result<(), LocalFault> {
+        let Some(database) = self.database.take() else { return Ok(()) };
+        guarded(&self.path, "closing the database", || Ok(database.close()?))
     }
 
     /// What faults call it.
@@ -83,7 +94,20 @@ impl Deref for OpenDatabase {
     type Target = Database;
 
     fn deref(&self) -> &Database {
-        &self.database
+        match &self.database {
+            Some(database) => database,
+            None => unreachable!("only its end takes the database away"),
+        }
+    }
+}
+
+impl Drop for OpenDatabase {
+    /// The last owner may be any reader, so whatever goes wrong here must not reach it. What was committed
+    /// is durable; the next opening checks the file.
+    fn drop(&mut self) {
+        if let Err(fault) = self.close_now() {
+            tracing::warn!(error = %fault, "the database was not closed cleanly");
+        }
     }
 }
 

@@ -150,16 +150,8 @@ impl MemberRun {
         }
         for _ in 0..self.rig.random.random_range(1..16) {
             self.rig.step();
-            let Some((mut wal, storage)) = self.opened.take() else { return Ok(()) };
-            let done = match self.rig.random.random_range(0..100) {
-                0..50 => self.persist(&mut wal).map(|()| Some(storage)),
-                50..78 => self.apply(storage)?,
-                78..90 => self.release(&mut wal).map(|()| Some(storage)),
-                _ => self.install(&mut wal, storage)?,
-            };
-            match done {
-                Ok(Some(storage)) => self.opened = Some((wal, storage)),
-                Ok(None) => return Ok(()),
+            match no_panic(CLAIM, "using the member's files", || self.take_step())?? {
+                Ok(()) => {}
                 Err(fault) if trouble == Trouble::None => {
                     return Err(unjustified(CLAIM, "using the member's files", &fault));
                 }
@@ -167,6 +159,18 @@ impl MemberRun {
             }
         }
         Ok(())
+    }
+
+    /// One step, unless the life is over. The inner result is that of the log and the database.
+    fn take_step(&mut self) -> Result<Result<(), LocalFault>, Violation> {
+        let Some((mut wal, storage)) = self.opened.take() else { return Ok(Ok(())) };
+        let done = match self.rig.random.random_range(0..100) {
+            0..50 => self.persist(&mut wal).map(|()| Some(storage)),
+            50..78 => self.apply(storage)?,
+            78..90 => self.release(&mut wal).map(|()| Some(storage)),
+            _ => self.install(&mut wal, storage)?,
+        };
+        Ok(done.map(|storage| self.opened = storage.map(|storage| (wal, storage))))
     }
 
     /// Logs entries and promises, and notes what is committed since.

@@ -55,7 +55,7 @@ use rig::Rig;
 /// Lives of the log in one run.
 const LOG_LIVES: u64 = 60;
 /// Lives of the database.
-const DATABASE_LIVES: u64 = 20;
+const DATABASE_LIVES: u64 = 24;
 /// Snapshots on their way from one database to another.
 const TRANSFERS: u64 = 8;
 /// Lives of a member's log and database together.

@@ -82,7 +82,7 @@ impl Case {
             self.disk.kill();
             drop(storage);
         }
-        let offsets = rot(&self.disk, &mut rig.random);
+        let offsets = rot(&self.disk, self.state(), &mut rig.random);
         rig.tell(|| format!("bits rot at {offsets:?}, database closed cleanly: {clean}"));
         self.check_one_state_or_refusal(rig)
     }
@@ -116,7 +116,7 @@ impl Case {
             self.commit(&mut storage, &mut rig.random)?;
         }
         let snapshot = storage.snapshot();
-        let offsets = rot(&self.disk, &mut rig.random);
+        let offsets = rot(&self.disk, self.state(), &mut rig.random);
         rig.tell(|| format!("bits rot under the open database at {offsets:?}"));
         let read = no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot))??;
         rig.mark_if(read, "bit rot found by a checksum");
@@ -217,37 +217,74 @@ impl Case {
 }
 
 const CHECKED: StorageConfig = StorageConfig { cache_bytes: 1 << 20, verify_on_open: true };
+/// Bytes of a page of the database library.
+const PAGE_BYTES: usize = 4096;
 /// Every read goes to the disk.
 const UNCHECKED: StorageConfig = StorageConfig { cache_bytes: 0, verify_on_open: false };
 
-/// Flips some bits of the file, where it is not empty as likely as anywhere.
-fn rot(disk: &SimDisk, random: &mut Random) -> Vec<u64> {
-    let count = random.log_uniform(1, 6);
+/// Flips some bits of the file: of a value or its key, of the head of a page, or anywhere.
+fn rot(disk: &SimDisk, state: &DatabaseModel, random: &mut Random) -> Vec<u64> {
+    let bytes = read_file(disk);
+    let flips = random.log_uniform(1, 5);
     let mut offsets = Vec::new();
-    for _ in 0..count {
-        if random.percent(70)
-            && let Some(offset) = used_offset(disk, random)
-        {
-            let bit = random.random_range(0..8);
-            disk.damage(path(), offset, 1, |byte| byte[0] ^= 1 << bit);
-            offsets.push(offset);
-        } else {
+    for _ in 0..flips {
+        let offset = match random.random_range(0..10) {
+            0..4 => near_a_value(&bytes, state, random),
+            4..7 => in_a_page_head(&bytes, random),
+            7..9 => in_a_used_sector(&bytes, random),
+            _ => None,
+        };
+        let Some(offset) = offset else {
             offsets.extend(disk.rot(path(), 1, random));
-        }
+            continue;
+        };
+        let bit = random.random_range(0..8);
+        disk.damage(path(), offset as u64, 1, |byte| byte[0] ^= 1 << bit);
+        offsets.push(offset as u64);
     }
     offsets
 }
 
-/// The offset of a byte in a sector that is not all zeros; none when chance finds none.
-fn used_offset(disk: &SimDisk, random: &mut Random) -> Option<u64> {
-    let length = disk.length(path())?;
-    let mount = disk.mount();
-    let file = mount.open(path(), OpenMode::ReadWrite).ok()?;
+fn read_file(disk: &SimDisk) -> Vec<u8> {
+    let mut bytes = vec![0; disk.length(path()).unwrap_or(0) as usize];
+    let read = disk.mount().open(path(), OpenMode::ReadWrite).and_then(|file| file.read_at(0, &mut bytes));
+    if read.is_ok() { bytes } else { Vec::new() }
+}
+
+/// An offset in a stored value or close before it, where its checksum and key are.
+fn near_a_value(bytes: &[u8], state: &DatabaseModel, random: &mut Random) -> Option<usize> {
+    let rows = !state.rows.is_empty() && random.percent(60);
+    let value = if rows {
+        state.rows.values().nth(random.random_range(0..state.rows.len()))?.clone()
+    } else {
+        let at = random.random_range(0..state.records.len().max(1));
+        state.records.values().nth(at)?.record.as_bytes().clone()
+    };
+    let places: Vec<usize> = match value.len() {
+        0..8 => return None,
+        length => {
+            bytes.windows(length).enumerate().filter(|(_, part)| *part == value).map(|(at, _)| at).collect()
+        }
+    };
+    let place = *places.get(random.random_range(0..places.len().max(1)))?;
+    Some((place + random.random_range(0..value.len() + 24)).saturating_sub(24))
+}
+
+/// An offset where a page says what it is and how much is in it.
+fn in_a_page_head(bytes: &[u8], random: &mut Random) -> Option<usize> {
+    let used = |page: &usize| bytes[*page..].iter().take(16).any(|byte| *byte != 0);
+    let pages: Vec<usize> = (0..bytes.len()).step_by(PAGE_BYTES).filter(used).collect();
+    let page = *pages.get(random.random_range(0..pages.len().max(1)))?;
+    Some(page + random.random_range(0..16)).filter(|offset| *offset < bytes.len())
+}
+
+/// An offset in a sector that is not all zeros; none when chance finds none.
+fn in_a_used_sector(bytes: &[u8], random: &mut Random) -> Option<usize> {
+    let sectors: Vec<&[u8]> = bytes.chunks(SECTOR_BYTES as usize).collect();
     (0..200).find_map(|_| {
-        let offset = random.random_range(0..length);
-        let mut sector = [0; SECTOR_BYTES as usize];
-        file.read_at(offset / SECTOR_BYTES * SECTOR_BYTES, &mut sector).ok()?;
-        sector.iter().any(|byte| *byte != 0).then_some(offset)
+        let sector = random.random_range(0..sectors.len().max(1));
+        let used = sectors.get(sector)?.iter().any(|byte| *byte != 0);
+        used.then(|| sector * SECTOR_BYTES as usize + random.random_range(0..sectors[sector].len()))
     })
 }
 
