@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::{Builder, Database, StorageBackend};
 
 use super::StorageConfig;
+use super::blocks::Blocks;
 use super::guard::guarded;
 use super::occupancy::Occupancy;
 use crate::disk::{Disk, File, OpenMode};
@@ -53,7 +54,7 @@ impl OpenDatabase {
     }
 
     fn over(file: Arc<dyn File>, path: &Path, config: StorageConfig) -> Result<Arc<Self>, LocalFault> {
-        let pages = Arc::new(Pages { opening: AtomicBool::new(true), occupancy: Occupancy::default() });
+        let pages = Arc::new(Pages { opening: AtomicBool::new(true), ..Pages::default() });
         let backend = Backend { file, pages: pages.clone() };
         let database = guarded(path, "opening the database", || {
             if !config.verify_on_open {
@@ -112,10 +113,12 @@ impl Drop for OpenDatabase {
 }
 
 /// What is known of the pages of the file.
+#[derive(Default)]
 struct Pages {
     /// Whether the file is being opened. Only then is a page read that was not touched before.
     opening: AtomicBool,
     occupancy: Occupancy,
+    blocks: Blocks,
 }
 
 /// A file as the database library wants it.
@@ -137,6 +140,7 @@ impl StorageBackend for Backend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read_at(offset, out)?;
+        self.pages.blocks.check(offset, out)?;
         if self.pages.opening.load(Ordering::Relaxed) {
             self.pages.occupancy.touch(offset, out.len() as u64);
         }
@@ -146,6 +150,7 @@ impl StorageBackend for Backend {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)?;
         self.pages.occupancy.cut(len);
+        self.pages.blocks.resized(len);
         Ok(())
     }
 
@@ -154,7 +159,9 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.pages.blocks.writing(offset, data.len());
         self.file.write_at(offset, data)?;
+        self.pages.blocks.wrote(offset, data);
         self.pages.occupancy.touch(offset, data.len() as u64);
         Ok(())
     }

@@ -20,6 +20,7 @@
 //!   an empty database;
 //! - this room does not know what a record or a row means.
 
+mod blocks;
 mod export;
 mod file;
 mod format;

@@ -142,7 +142,7 @@ impl LogRun {
             if let Err(fault) = no_panic(CLAIM, "using the log", || self.take_step())?? {
                 self.rig.mark_if(self.trouble == Trouble::Fault(Fault::SyncError), "sync failed");
                 self.rig.mark_if(self.trouble == Trouble::FullDisk, "disk full");
-                if matches!(self.trouble, Trouble::None | Trouble::Lies) && !self.tainted {
+                if self.trouble.is_quiet() && !self.tainted {
                     return Err(unjustified(CLAIM, "writing to the log", &fault));
                 }
                 return self.check_stopped();
@@ -186,7 +186,7 @@ impl LogRun {
         let spares = self.spares();
         self.promise.sent();
         let stats = wal.flush()?;
-        self.promise.acknowledged(self.rig.disk.owes());
+        self.promise.acknowledged();
         self.rig.report.batches += 1;
         self.rig.mark_if(stats.rolled, "segment begun");
         self.rig.mark_if(stats.rolled && self.spares() < spares, "segment recycled");
@@ -196,7 +196,7 @@ impl LogRun {
     fn seal(&mut self, wal: &mut Wal) -> Result<(), LocalFault> {
         self.promise.sent();
         wal.seal()?;
-        self.promise.acknowledged(self.rig.disk.owes());
+        self.promise.acknowledged();
         Ok(())
     }
 
@@ -229,7 +229,7 @@ impl LogRun {
         };
         // What was appended and not flushed is gone with the log that it was appended to.
         wal_recovery::check_recovered(&self.promise, &found)?;
-        self.promise.settle(LogModel::of(&found), self.rig.disk.owes());
+        self.promise.settle(LogModel::of(&found));
         self.wal = Some(wal);
         Ok(Ok(()))
     }
@@ -334,7 +334,7 @@ impl LogRun {
         self.rig.mark_if(found.repaired.is_some(), "torn wal tail cut");
         self.rig.mark_if(self.promise.may_be_lost() && state != *kept, "wal set back by a lying disk");
         self.tainted |= self.promise.may_be_lost();
-        self.promise.settle(state, self.rig.disk.owes());
+        self.promise.settle(state);
         Ok(())
     }
 

@@ -102,7 +102,7 @@ impl MemberRun {
             segment_bytes: *self.rig.random.pick(&[1024, 2048, 4096, 16_384]),
             spare_segments: self.rig.random.random_range(0..3),
         };
-        let config = database_run::draw_config(&mut self.rig.random);
+        let config = database_run::draw_config(&mut self.rig.random, true);
         home(&self.rig.disk, config, wal)
     }
 
@@ -231,7 +231,7 @@ impl MemberRun {
         self.log.ask(|log| log.apply(batch));
         self.log.sent();
         wal.flush()?;
-        self.log.acknowledged(false);
+        self.log.acknowledged();
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl MemberRun {
                 return Ok(Err(fault));
             }
         }
-        self.applied.acknowledged(false);
+        self.applied.acknowledged();
         self.rig.report.commits += 1;
         Ok(Ok(Some(storage)))
     }
@@ -283,13 +283,13 @@ impl MemberRun {
         self.applied.ask(|applied| *applied = index);
         self.applied.sent();
         let mount = self.rig.disk.mount();
-        let config = database_run::draw_config(&mut self.rig.random);
+        let config = database_run::draw_config(&mut self.rig.random, true);
         let installed = no_panic(CLAIM, "installing", || Storage::install(&*mount, &aside, path(), config))?;
         let storage = match installed {
             Ok(storage) => storage,
             Err(fault) => return Ok(Err(fault)),
         };
-        self.applied.acknowledged(false);
+        self.applied.acknowledged();
         self.rig.report.installed += 1;
         if self.rig.percent(30) {
             // The crash comes before the log hears of it.
@@ -327,7 +327,7 @@ impl MemberRun {
     /// Receives the leader's snapshot. Gives where it lies.
     fn receive(&mut self) -> Result<Result<std::path::PathBuf, LocalFault>, Violation> {
         let mount = self.rig.disk.mount();
-        let config = database_run::draw_config(&mut self.rig.random);
+        let config = database_run::draw_config(&mut self.rig.random, true);
         let mut export = Export::new(self.leader.snapshot());
         let received = no_panic(CLAIM, "receiving a snapshot", || {
             let mut import = Import::begin(&*mount, &import_path(path()), config)?;
@@ -391,8 +391,8 @@ impl MemberRun {
     fn accept(&mut self, opened: Opened) -> Result<(), Violation> {
         let (log, index) = self.check(&opened)?;
         self.rig.mark_if(log.snapshot.index > self.log.kept().snapshot.index, "log joined to the database");
-        self.log.settle(log, false);
-        self.applied.settle(index, false);
+        self.log.settle(log);
+        self.applied.settle(index);
         self.opened = Some((opened.wal, opened.storage));
         Ok(())
     }
