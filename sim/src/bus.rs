@@ -271,7 +271,7 @@ impl Bus {
             };
             if events.try_send(event).is_err() {
                 // Its queue is full (it is paused, or drowning): a stream would stop reading.
-                self.tell(parcel.path.0, parcel.runs.0, |id| PeerEvent::Unreachable(id), parcel.path.1);
+                self.tell(parcel.path.0, parcel.runs.0, PeerEvent::Unreachable, parcel.path.1);
             }
         }
     }
@@ -304,7 +304,7 @@ impl Bus {
         let path = (member, number);
         let (label, term, index) = content.describe();
         let network = state.network;
-        let lost = state.ends.get(&number).is_none()
+        let lost = !state.ends.contains_key(&number)
             || state.blocked.contains(&path)
             || state.muted.get(&path).is_some_and(|kinds| kinds.contains(&content.kind()))
             || state.random.percent(network.loss_percent);
@@ -320,7 +320,7 @@ impl Bus {
             note(Fate::Lost, 0);
             drop(state);
             if full {
-                self.tell(member, run, |id| PeerEvent::Unreachable(id), number);
+                self.tell(member, run, PeerEvent::Unreachable, number);
             }
             return;
         }

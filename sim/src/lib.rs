@@ -35,7 +35,6 @@ pub mod report;
 pub mod run;
 pub mod scenarios;
 pub mod setup;
-pub mod shrink;
 pub mod storage;
 pub mod trace;
 pub mod wire;

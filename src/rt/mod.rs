@@ -37,6 +37,8 @@ mod platform;
 #[cfg_attr(not(madsim), path = "rare_real.rs")]
 mod rare;
 mod shutdown;
+#[cfg(madsim)]
+pub mod sim_tcp;
 mod task_group;
 
 pub use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
@@ -45,9 +47,9 @@ pub use tokio::task::{AbortHandle, JoinHandle, yield_now};
 pub use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout};
 
 pub use clock::{Clock, SystemClock, wall_time};
-pub use platform::{TcpListener, TcpStream, blocking, has_budget, run, terminated};
 #[cfg(madsim)]
-pub use platform::{set_blocking_delay, tcp as sim_tcp};
+pub use platform::set_blocking_delay;
+pub use platform::{TcpListener, TcpStream, blocking, has_budget, run, terminated};
 #[cfg(madsim)]
 pub use rare::{Decide, set_buggify};
 pub use rare::{buggify, dawdle};
@@ -93,11 +95,8 @@ impl hyper::rt::Timer for HyperTimer {
         Box::pin(HyperSleep { inner: Box::pin(sleep(duration)) })
     }
 
-    #[allow(clippy::useless_conversion, reason = "it is one in the simulator only")]
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        // tokio has an instant of its own; the simulator uses the standard one.
-        #[cfg_attr(madsim, expect(clippy::useless_conversion))]
-        Box::pin(HyperSleep { inner: Box::pin(tokio::time::sleep_until(deadline.into())) })
+        Box::pin(HyperSleep { inner: Box::pin(platform::sleep_until(deadline)) })
     }
 }
 

@@ -138,6 +138,7 @@ impl Import {
             write_meta(&write, received.applied.as_ref(), &received.usage)?;
             Ok(write.commit()?)
         })?;
+        OpenDatabase::close(database)?;
         Ok(ImportedDatabase { path, applied: received.applied, totals: received.totals })
     }
 }

@@ -20,6 +20,7 @@
 //!   an empty database;
 //! - this room does not know what a record or a row means.
 
+mod blocks;
 mod export;
 mod file;
 mod format;
@@ -105,7 +106,7 @@ impl Storage {
                 Ok(write.commit()?)
             })?;
             // Closing it is what marks the file as cleanly shut down.
-            drop(database);
+            OpenDatabase::close(database)?;
             file::rename_durably(disk, &aside, path)?;
         } else {
             // A process that was killed may have put it in place and not come to make that durable.

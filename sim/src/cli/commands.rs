@@ -211,7 +211,7 @@ fn show_difference(job: &Job) -> Result<(), String> {
 pub fn shrink(arguments: &ShrinkArguments) -> Done {
     let setup = arguments.which.setup()?;
     let shrunk =
-        crate::shrink::shrink(setup, arguments.which.arm.clone(), Duration::from_secs(arguments.seconds))?;
+        super::shrink::shrink(setup, arguments.which.arm.clone(), Duration::from_secs(arguments.seconds))?;
     let text = serde_json::to_string_pretty(&shrunk.setup).map_err(|error| error.to_string())?;
     fs::write(&arguments.out, text)
         .map_err(|error| format!("cannot write {}: {error}", arguments.out.display()))?;

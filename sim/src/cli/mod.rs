@@ -3,10 +3,13 @@
 //! Every run is a process of its own: nothing that one seed leaves in a static reaches another, a hang is
 //! ended from outside, and any seed runs alone as it ran in the batch.
 
+#![expect(clippy::disallowed_methods, reason = "runs processes, files and clocks of this machine")]
+
 mod batch;
 mod child;
 mod commands;
 mod seeds;
+mod shrink;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,8 +18,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::setup::Profile;
-pub use batch::run_all;
-pub use child::{Job, Verdict};
+pub use child::Verdict;
 use seeds::Seeds;
 
 /// Runs detcd's clusters in a simulated world, and checks what happened.
@@ -115,7 +117,7 @@ impl SwarmArguments {
 
     fn seeds(&self) -> Vec<u64> {
         match &self.seeds_from {
-            Some(text) => self.seeds.from_text(text),
+            Some(text) => self.seeds.shifted_by(text),
             None => self.seeds.all(),
         }
     }

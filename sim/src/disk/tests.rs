@@ -472,6 +472,7 @@ fn blocking_work_takes_the_disks_time() {
     disk.set_latency(Latency { sync: (7_000_000, 7_000_000), ..Latency::default() });
     madsim::runtime::Runtime::new().block_on(async move {
         file.sync_data().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the time of the simulated world")]
         let started = madsim::time::Instant::now();
         detcd::rt::blocking(move || file.sync_data()).await.unwrap();
         let took = started.elapsed().as_millis();

@@ -102,7 +102,7 @@ impl MemberRun {
             segment_bytes: *self.rig.random.pick(&[1024, 2048, 4096, 16_384]),
             spare_segments: self.rig.random.random_range(0..3),
         };
-        let config = database_run::draw_config(&mut self.rig.random);
+        let config = database_run::draw_config(&mut self.rig.random, true);
         home(&self.rig.disk, config, wal)
     }
 
@@ -150,16 +150,8 @@ impl MemberRun {
         }
         for _ in 0..self.rig.random.random_range(1..16) {
             self.rig.step();
-            let Some((mut wal, storage)) = self.opened.take() else { return Ok(()) };
-            let done = match self.rig.random.random_range(0..100) {
-                0..50 => self.persist(&mut wal).map(|()| Some(storage)),
-                50..78 => self.apply(storage)?,
-                78..90 => self.release(&mut wal).map(|()| Some(storage)),
-                _ => self.install(&mut wal, storage)?,
-            };
-            match done {
-                Ok(Some(storage)) => self.opened = Some((wal, storage)),
-                Ok(None) => return Ok(()),
+            match no_panic(CLAIM, "using the member's files", || self.take_step())?? {
+                Ok(()) => {}
                 Err(fault) if trouble == Trouble::None => {
                     return Err(unjustified(CLAIM, "using the member's files", &fault));
                 }
@@ -167,6 +159,18 @@ impl MemberRun {
             }
         }
         Ok(())
+    }
+
+    /// One step, unless the life is over. The inner result is that of the log and the database.
+    fn take_step(&mut self) -> Result<Result<(), LocalFault>, Violation> {
+        let Some((mut wal, storage)) = self.opened.take() else { return Ok(Ok(())) };
+        let done = match self.rig.random.random_range(0..100) {
+            0..50 => self.persist(&mut wal).map(|()| Some(storage)),
+            50..78 => self.apply(storage)?,
+            78..90 => self.release(&mut wal).map(|()| Some(storage)),
+            _ => self.install(&mut wal, storage)?,
+        };
+        Ok(done.map(|storage| self.opened = storage.map(|storage| (wal, storage))))
     }
 
     /// Logs entries and promises, and notes what is committed since.
@@ -227,7 +231,7 @@ impl MemberRun {
         self.log.ask(|log| log.apply(batch));
         self.log.sent();
         wal.flush()?;
-        self.log.acknowledged(false);
+        self.log.acknowledged();
         Ok(())
     }
 
@@ -245,7 +249,7 @@ impl MemberRun {
                 return Ok(Err(fault));
             }
         }
-        self.applied.acknowledged(false);
+        self.applied.acknowledged();
         self.rig.report.commits += 1;
         Ok(Ok(Some(storage)))
     }
@@ -279,13 +283,13 @@ impl MemberRun {
         self.applied.ask(|applied| *applied = index);
         self.applied.sent();
         let mount = self.rig.disk.mount();
-        let config = database_run::draw_config(&mut self.rig.random);
+        let config = database_run::draw_config(&mut self.rig.random, true);
         let installed = no_panic(CLAIM, "installing", || Storage::install(&*mount, &aside, path(), config))?;
         let storage = match installed {
             Ok(storage) => storage,
             Err(fault) => return Ok(Err(fault)),
         };
-        self.applied.acknowledged(false);
+        self.applied.acknowledged();
         self.rig.report.installed += 1;
         if self.rig.percent(30) {
             // The crash comes before the log hears of it.
@@ -323,7 +327,7 @@ impl MemberRun {
     /// Receives the leader's snapshot. Gives where it lies.
     fn receive(&mut self) -> Result<Result<std::path::PathBuf, LocalFault>, Violation> {
         let mount = self.rig.disk.mount();
-        let config = database_run::draw_config(&mut self.rig.random);
+        let config = database_run::draw_config(&mut self.rig.random, true);
         let mut export = Export::new(self.leader.snapshot());
         let received = no_panic(CLAIM, "receiving a snapshot", || {
             let mut import = Import::begin(&*mount, &import_path(path()), config)?;
@@ -387,8 +391,8 @@ impl MemberRun {
     fn accept(&mut self, opened: Opened) -> Result<(), Violation> {
         let (log, index) = self.check(&opened)?;
         self.rig.mark_if(log.snapshot.index > self.log.kept().snapshot.index, "log joined to the database");
-        self.log.settle(log, false);
-        self.applied.settle(index, false);
+        self.log.settle(log);
+        self.applied.settle(index);
         self.opened = Some((opened.wal, opened.storage));
         Ok(())
     }

@@ -70,7 +70,7 @@ impl Case {
 
     /// Bits flip while the database is closed, cleanly or not.
     fn check_rot_at_rest(&mut self, rig: &mut Rig) -> Result<(), Violation> {
-        let mut storage = self.open_whole(CHECKED)?;
+        let mut storage = self.open_whole(CACHED)?;
         for _ in 0..rig.random.random_range(1..4) {
             self.commit(&mut storage, &mut rig.random)?;
         }
@@ -82,14 +82,14 @@ impl Case {
             self.disk.kill();
             drop(storage);
         }
-        let offsets = rot(&self.disk, &mut rig.random);
+        let offsets = rot(&self.disk, self.state(), &mut rig.random);
         rig.tell(|| format!("bits rot at {offsets:?}, database closed cleanly: {clean}"));
         self.check_one_state_or_refusal(rig)
     }
 
     /// Opened with its check, a database holds one state of its past, or refuses.
     fn check_one_state_or_refusal(&self, rig: &mut Rig) -> Result<(), Violation> {
-        let storage = match self.open(CHECKED)? {
+        let storage = match self.open(CACHED)? {
             Ok(storage) => storage,
             Err(fault) => {
                 rig.mark("bit rot found");
@@ -109,17 +109,17 @@ impl Case {
         Err(violated(format!("a damaged database shows a state that never was: {difference}")))
     }
 
-    /// Bits flip while it is open and checks nothing by itself.
+    /// Bits flip while it is open.
     fn check_rot_under_an_open_database(&mut self, rig: &mut Rig) -> Result<(), Violation> {
-        let mut storage = self.open_whole(UNCHECKED)?;
+        let mut storage = self.open_whole(UNCACHED)?;
         if rig.percent(50) {
             self.commit(&mut storage, &mut rig.random)?;
         }
         let snapshot = storage.snapshot();
-        let offsets = rot(&self.disk, &mut rig.random);
+        let offsets = rot(&self.disk, self.state(), &mut rig.random);
         rig.tell(|| format!("bits rot under the open database at {offsets:?}"));
         let read = no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot))??;
-        rig.mark_if(read, "bit rot found by a checksum");
+        rig.mark_if(read, "bit rot found under an open database");
         // Whatever is committed now, nothing of what was is given out changed.
         let (batch, state) = self.next(&mut rig.random);
         if no_panic(CLAIM, "committing", || storage.commit(batch))?.is_ok() {
@@ -131,28 +131,22 @@ impl Case {
         no_panic(CLAIM, "closing the database", || drop(storage))
     }
 
-    /// Reads everything in every way; whether something was found damaged. What is given out is right;
-    /// a record may be missed, since only the index that asks for it knows that it must be there.
+    /// Reads everything in every way; whether something was found damaged. What is given out is right and
+    /// whole.
     fn read_all(&self, snapshot: &dyn BackendSnapshot) -> Result<bool, Violation> {
         let state = self.state();
         let mut found = false;
         for (revision, record) in &state.records {
             match snapshot.record(*revision) {
-                Ok(Some(read)) if read != *record => {
-                    return Err(violated(format!("record {revision} was given out changed")));
-                }
-                Ok(_) => {}
+                Ok(Some(read)) if read == *record => {}
+                Ok(Some(_)) => return Err(violated(format!("record {revision} was given out changed"))),
+                Ok(None) => return Err(violated(format!("record {revision} is said to be missing"))),
                 Err(_) => found = true,
             }
         }
         match snapshot.records(Default::default(), usize::MAX) {
-            Ok(records) => {
-                if let Some((revision, _)) =
-                    records.iter().find(|(at, read)| state.records.get(at) != Some(read))
-                {
-                    return Err(violated(format!("record {revision} of a scan was given out changed")));
-                }
-            }
+            Ok(records) if records.iter().map(|(at, record)| (at, record)).eq(&state.records) => {}
+            Ok(_) => return Err(violated("the records of a scan were given out changed".into())),
             Err(_) => found = true,
         }
         for table in Table::ALL {
@@ -173,7 +167,7 @@ impl Case {
 
     /// Writes that are acknowledged and stale or misplaced.
     fn check_silent_fault(&mut self, rig: &mut Rig) -> Result<(), Violation> {
-        let mut storage = self.open_whole(CHECKED)?;
+        let mut storage = self.open_whole(CACHED)?;
         let fault = *rig.random.pick(&[Fault::StaleSector, Fault::MisdirectedWrite]);
         self.disk.arm(fault, rig.random.log_uniform(1, 20));
         for _ in 0..rig.random.random_range(1..5) {
@@ -185,15 +179,18 @@ impl Case {
             self.states.push(state);
         }
         self.disk.disarm();
-        self.disk.kill();
+        if rig.percent(50) {
+            self.disk.kill();
+        }
         no_panic(CLAIM, "closing the database", || drop(storage))?;
+        self.disk.kill();
         rig.tell(|| format!("{fault:?} under the open database"));
         self.check_one_state_or_refusal(rig)
     }
 
     /// A read that fails is an error, and nothing more.
     fn check_read_error(&mut self, rig: &mut Rig) -> Result<(), Violation> {
-        let storage = self.open_whole(UNCHECKED)?;
+        let storage = self.open_whole(UNCACHED)?;
         let snapshot = storage.snapshot();
         self.disk.arm(Fault::ReadError, rig.random.log_uniform(1, 30));
         no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot))??;
@@ -201,7 +198,7 @@ impl Case {
         self.disk.kill();
         drop((snapshot, storage));
         self.disk.arm(Fault::ReadError, rig.random.log_uniform(1, 30));
-        let opened = self.open(CHECKED)?;
+        let opened = self.open(CACHED)?;
         let struck = self.disk.armed() == 0;
         self.disk.disarm();
         match opened {
@@ -211,43 +208,80 @@ impl Case {
             Err(fault) => return Err(unjustified(CLAIM, "opening the database", &fault)),
         }
         self.disk.kill();
-        let storage = self.open_whole(CHECKED)?;
+        let storage = self.open_whole(CACHED)?;
         super::backend_prefix::check_snapshot(self.state(), &*storage.snapshot())
     }
 }
 
-const CHECKED: StorageConfig = StorageConfig { cache_bytes: 1 << 20, verify_on_open: true };
+const CACHED: StorageConfig = StorageConfig { cache_bytes: 1 << 20, verify_on_open: true };
+/// Bytes of a page of the database library.
+const PAGE_BYTES: usize = 4096;
 /// Every read goes to the disk.
-const UNCHECKED: StorageConfig = StorageConfig { cache_bytes: 0, verify_on_open: false };
+const UNCACHED: StorageConfig = StorageConfig { cache_bytes: 0, verify_on_open: true };
 
-/// Flips some bits of the file, where it is not empty as likely as anywhere.
-fn rot(disk: &SimDisk, random: &mut Random) -> Vec<u64> {
-    let count = random.log_uniform(1, 6);
+/// Flips some bits of the file: of a value or its key, of the head of a page, or anywhere.
+fn rot(disk: &SimDisk, state: &DatabaseModel, random: &mut Random) -> Vec<u64> {
+    let bytes = read_file(disk);
+    let flips = random.log_uniform(1, 5);
     let mut offsets = Vec::new();
-    for _ in 0..count {
-        if random.percent(70)
-            && let Some(offset) = used_offset(disk, random)
-        {
-            let bit = random.random_range(0..8);
-            disk.damage(path(), offset, 1, |byte| byte[0] ^= 1 << bit);
-            offsets.push(offset);
-        } else {
+    for _ in 0..flips {
+        let offset = match random.random_range(0..10) {
+            0..4 => near_a_value(&bytes, state, random),
+            4..7 => in_a_page_head(&bytes, random),
+            7..9 => in_a_used_sector(&bytes, random),
+            _ => None,
+        };
+        let Some(offset) = offset else {
             offsets.extend(disk.rot(path(), 1, random));
-        }
+            continue;
+        };
+        let bit = random.random_range(0..8);
+        disk.damage(path(), offset as u64, 1, |byte| byte[0] ^= 1 << bit);
+        offsets.push(offset as u64);
     }
     offsets
 }
 
-/// The offset of a byte in a sector that is not all zeros; none when chance finds none.
-fn used_offset(disk: &SimDisk, random: &mut Random) -> Option<u64> {
-    let length = disk.length(path())?;
-    let mount = disk.mount();
-    let file = mount.open(path(), OpenMode::ReadWrite).ok()?;
+fn read_file(disk: &SimDisk) -> Vec<u8> {
+    let mut bytes = vec![0; disk.length(path()).unwrap_or(0) as usize];
+    let read = disk.mount().open(path(), OpenMode::ReadWrite).and_then(|file| file.read_at(0, &mut bytes));
+    if read.is_ok() { bytes } else { Vec::new() }
+}
+
+/// An offset in a stored value or close before it, where its checksum and key are.
+fn near_a_value(bytes: &[u8], state: &DatabaseModel, random: &mut Random) -> Option<usize> {
+    let rows = !state.rows.is_empty() && random.percent(60);
+    let value = if rows {
+        state.rows.values().nth(random.random_range(0..state.rows.len()))?.clone()
+    } else {
+        let at = random.random_range(0..state.records.len().max(1));
+        state.records.values().nth(at)?.record.as_bytes().clone()
+    };
+    let places: Vec<usize> = match value.len() {
+        0..8 => return None,
+        length => {
+            bytes.windows(length).enumerate().filter(|(_, part)| *part == value).map(|(at, _)| at).collect()
+        }
+    };
+    let place = *places.get(random.random_range(0..places.len().max(1)))?;
+    Some((place + random.random_range(0..value.len() + 24)).saturating_sub(24))
+}
+
+/// An offset where a page says what it is and how much is in it.
+fn in_a_page_head(bytes: &[u8], random: &mut Random) -> Option<usize> {
+    let used = |page: &usize| bytes[*page..].iter().take(16).any(|byte| *byte != 0);
+    let pages: Vec<usize> = (0..bytes.len()).step_by(PAGE_BYTES).filter(used).collect();
+    let page = *pages.get(random.random_range(0..pages.len().max(1)))?;
+    Some(page + random.random_range(0..16)).filter(|offset| *offset < bytes.len())
+}
+
+/// An offset in a sector that is not all zeros; none when chance finds none.
+fn in_a_used_sector(bytes: &[u8], random: &mut Random) -> Option<usize> {
+    let sectors: Vec<&[u8]> = bytes.chunks(SECTOR_BYTES as usize).collect();
     (0..200).find_map(|_| {
-        let offset = random.random_range(0..length);
-        let mut sector = [0; SECTOR_BYTES as usize];
-        file.read_at(offset / SECTOR_BYTES * SECTOR_BYTES, &mut sector).ok()?;
-        sector.iter().any(|byte| *byte != 0).then_some(offset)
+        let sector = random.random_range(0..sectors.len().max(1));
+        let used = sectors.get(sector)?.iter().any(|byte| *byte != 0);
+        used.then(|| sector * SECTOR_BYTES as usize + random.random_range(0..sectors[sector].len()))
     })
 }
 
