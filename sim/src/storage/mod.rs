@@ -128,6 +128,8 @@ pub const MARKERS: &[&str] = &[
     "member start interrupted",
     "installed before the log knew",
     "log joined to the database",
+    "member caught up from an older database",
+    "older database refused",
 ];
 
 /// A part of a run: it takes its rig and so many lives.
