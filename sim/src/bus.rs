@@ -169,6 +169,8 @@ impl Bus {
     pub fn join(&self, member: MemberNumber, run: u64, inbox: Inbox) -> Arc<dyn PeerNetwork> {
         let mut state = self.lock();
         state.numbers.insert(inbox.member_id, member);
+        // What an earlier run sent or was sent does not come again: a connection dies with either end.
+        state.old.retain(|path, _| path.0 != member && path.1 != member);
         state.ends.insert(
             member,
             End { run, id: inbox.member_id, events: inbox.events, snapshots: inbox.snapshots },

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use detcd::disk::OpenMode;
 use detcd::membership::InitialCluster;
 use detcd::server::disk_tasks::DatabaseHome;
 use detcd::server::recovery::{self, Home, Opened};
@@ -42,6 +43,8 @@ struct MemberRun {
     leader: Storage,
     /// None between lives.
     opened: Option<(Wal, Storage)>,
+    /// The database file as it was some lives ago.
+    older: Vec<u8>,
 }
 
 /// Runs so many lives.
@@ -62,6 +65,7 @@ pub(super) fn run(rig: Rig, lives: u64) -> Result<StorageReport, Violation> {
         term: 1,
         leader,
         opened: None,
+        older: Vec::new(),
     };
     run.bootstrap()?;
     for _ in 0..lives {
@@ -104,6 +108,12 @@ impl MemberRun {
         };
         let config = database_run::draw_config(&mut self.rig.random, true);
         home(&self.rig.disk, config, wal)
+    }
+
+    /// The same on a fork of the disk.
+    fn home_on(&mut self, disk: &SimDisk) -> Home {
+        let home = self.home();
+        Home { database: DatabaseHome { disk: disk.mount(), ..home.database }, ..home }
     }
 
     /// Makes the member, at times with crashes on the way. It is there whole or can be made again.
@@ -367,14 +377,56 @@ impl MemberRun {
         }
         let home = self.home();
         let opened = no_panic(CLAIM, "starting the member", || self.start(&home))?;
-        self.accept(opened.map_err(|fault| unjustified(CLAIM, "starting the member", &fault))?)
+        self.accept(opened.map_err(|fault| unjustified(CLAIM, "starting the member", &fault))?)?;
+        if self.rig.percent(30) {
+            // What a member goes on with is durable.
+            let fork = self.rig.worst_cut();
+            self.check_on(&fork)?;
+        }
+        if !self.older.is_empty() && self.rig.percent(20) {
+            self.check_set_back_database()?;
+        }
+        if self.older.is_empty() || self.rig.percent(20) {
+            let length = self.rig.disk.length(path()).unwrap_or(0);
+            self.older = log_run::read(&self.rig.disk, path(), 0, length).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// A database that an operator's hand, or rot, has set back: the member goes on with what its log still
+    /// has, or refuses. It never leaves out what is between them.
+    fn check_set_back_database(&mut self) -> Result<(), Violation> {
+        let fork = self.rig.disk.fork();
+        fork.kill();
+        let replaced = fork.mount().open(path(), OpenMode::ReadWrite).and_then(|file| {
+            file.set_len(self.older.len() as u64)?;
+            file.write_at(0, &self.older)
+        });
+        replaced.map_err(|error| violated(error.to_string()))?;
+        let home = self.home_on(&fork);
+        match no_panic(CLAIM, "starting the member", || self.start(&home))? {
+            Ok(opened) => {
+                self.rig.mark("member caught up from an older database");
+                let database = database_run::content(&opened.storage)?
+                    .map_err(|fault| unjustified(CLAIM, "reading the database", &fault))?;
+                recovery_whole::check_caught_up(&self.truth, self.log.kept(), &Found::new(&opened, database))
+            }
+            Err(_) => {
+                self.rig.mark("older database refused");
+                Ok(())
+            }
+        }
     }
 
     /// What another cut of this moment would have left.
     fn look_at_other_cut(&mut self) -> Result<(), Violation> {
         let fork = self.rig.other_cut();
-        let home =
-            Home { database: DatabaseHome { disk: fork.mount(), ..self.home().database }, ..self.home() };
+        self.check_on(&fork)
+    }
+
+    /// The member that starts on a fork of the disk.
+    fn check_on(&mut self, disk: &SimDisk) -> Result<(), Violation> {
+        let home = self.home_on(disk);
         let opened = no_panic(CLAIM, "starting the member", || self.start(&home))?;
         let opened = opened.map_err(|fault| unjustified(CLAIM, "starting the member", &fault))?;
         self.check(&opened).map(|_| ())

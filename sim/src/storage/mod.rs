@@ -24,6 +24,7 @@
 //! | damage of the log before its last batch | nothing | a refusal that names file and offset, and no change |
 //! | damage of the last batch | that batch | it is cut off with a report, or a refusal |
 //! | rot of a closed database | the last commits: the database may stand at an earlier one | one state of its past, or a refusal |
+//! | rot of a database that is opened unchecked | access to what is hit | an error; of a record also that it is missed; never another value |
 //! | rot under an open database | access to what is hit | an error, never another value or none |
 //! | damaged chunks of a snapshot | the import | a refusal; the old database stays |
 //!
@@ -114,6 +115,7 @@ pub const MARKERS: &[&str] = &[
     "database opening interrupted",
     "database lost to a lying disk",
     "bit rot found",
+    "bit rot found by a value's checksum",
     "bit rot found under an open database",
     "database set back by rot",
     "snapshot installed",
@@ -126,6 +128,8 @@ pub const MARKERS: &[&str] = &[
     "member start interrupted",
     "installed before the log knew",
     "log joined to the database",
+    "member caught up from an older database",
+    "older database refused",
 ];
 
 /// A part of a run: it takes its rig and so many lives.

@@ -24,8 +24,9 @@ pub(super) fn check(rig: &mut Rig, source: &CommitSource, state: &DatabaseModel)
     disk.kill();
     let mut case = Case { disk, source: source.clone(), states: vec![state.clone()] };
     match rig.random.random_range(0..100) {
-        0..45 => case.check_rot_at_rest(rig),
-        45..75 => case.check_rot_under_an_open_database(rig),
+        0..30 => case.check_rot_at_rest(rig),
+        30..55 => case.check_rot_that_nobody_looked_for(rig),
+        55..75 => case.check_rot_under_an_open_database(rig),
         75..90 => case.check_silent_fault(rig),
         _ => case.check_read_error(rig),
     }
@@ -109,6 +110,24 @@ impl Case {
         Err(violated(format!("a damaged database shows a state that never was: {difference}")))
     }
 
+    /// Bits flip while the database is closed, and it is opened without its check: what protects a value
+    /// is its own checksum.
+    fn check_rot_that_nobody_looked_for(&mut self, rig: &mut Rig) -> Result<(), Violation> {
+        let mut storage = self.open_whole(CACHED)?;
+        self.commit(&mut storage, &mut rig.random)?;
+        drop(storage);
+        self.disk.kill();
+        let offsets = rot(&self.disk, self.state(), &mut rig.random);
+        rig.tell(|| format!("bits rot at {offsets:?}, and the database is opened unchecked"));
+        let Ok(storage) = self.open(UNCHECKED)? else { return Ok(()) };
+        let snapshot = storage.snapshot();
+        let found = no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot, Missing::Allowed))??;
+        rig.mark_if(found, "bit rot found by a value's checksum");
+        // Whether it can be closed or written to is another matter: see the blocks of the storage room.
+        self.disk.kill();
+        no_panic(CLAIM, "closing the database", || drop((snapshot, storage)))
+    }
+
     /// Bits flip while it is open.
     fn check_rot_under_an_open_database(&mut self, rig: &mut Rig) -> Result<(), Violation> {
         let mut storage = self.open_whole(UNCACHED)?;
@@ -118,35 +137,41 @@ impl Case {
         let snapshot = storage.snapshot();
         let offsets = rot(&self.disk, self.state(), &mut rig.random);
         rig.tell(|| format!("bits rot under the open database at {offsets:?}"));
-        let read = no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot))??;
+        let read = no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot, Missing::Refused))??;
         rig.mark_if(read, "bit rot found under an open database");
         // Whatever is committed now, nothing of what was is given out changed.
         let (batch, state) = self.next(&mut rig.random);
         if no_panic(CLAIM, "committing", || storage.commit(batch))?.is_ok() {
             self.states.push(state);
             let snapshot = storage.snapshot();
-            no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot))??;
+            no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot, Missing::Refused))??;
         }
         drop(snapshot);
         no_panic(CLAIM, "closing the database", || drop(storage))
     }
 
-    /// Reads everything in every way; whether something was found damaged. What is given out is right and
-    /// whole.
-    fn read_all(&self, snapshot: &dyn BackendSnapshot) -> Result<bool, Violation> {
+    /// Reads everything in every way; whether something was found damaged. What is given out is right, and
+    /// nothing is missing, unless that is allowed.
+    fn read_all(&self, snapshot: &dyn BackendSnapshot, missing: Missing) -> Result<bool, Violation> {
         let state = self.state();
         let mut found = false;
         for (revision, record) in &state.records {
             match snapshot.record(*revision) {
                 Ok(Some(read)) if read == *record => {}
                 Ok(Some(_)) => return Err(violated(format!("record {revision} was given out changed"))),
+                Ok(None) if missing == Missing::Allowed => {}
                 Ok(None) => return Err(violated(format!("record {revision} is said to be missing"))),
                 Err(_) => found = true,
             }
         }
         match snapshot.records(Default::default(), usize::MAX) {
-            Ok(records) if records.iter().map(|(at, record)| (at, record)).eq(&state.records) => {}
-            Ok(_) => return Err(violated("the records of a scan were given out changed".into())),
+            Ok(records) => {
+                let right = records.iter().all(|(at, record)| state.records.get(at) == Some(record));
+                let whole = missing == Missing::Allowed || records.len() == state.records.len();
+                if !right || !whole {
+                    return Err(violated("the records of a scan were given out changed".into()));
+                }
+            }
             Err(_) => found = true,
         }
         for table in Table::ALL {
@@ -193,7 +218,7 @@ impl Case {
         let storage = self.open_whole(UNCACHED)?;
         let snapshot = storage.snapshot();
         self.disk.arm(Fault::ReadError, rig.random.log_uniform(1, 30));
-        no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot))??;
+        no_panic(CLAIM, "reading the database", || self.read_all(&*snapshot, Missing::Refused))??;
         self.disk.disarm();
         self.disk.kill();
         drop((snapshot, storage));
@@ -213,11 +238,21 @@ impl Case {
     }
 }
 
+/// Whether a record may be missed. Only the index that asks for it knows that it must be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Allowed,
+    Refused,
+}
+
 const CACHED: StorageConfig = StorageConfig { cache_bytes: 1 << 20, verify_on_open: true };
 /// Bytes of a page of the database library.
 const PAGE_BYTES: usize = 4096;
 /// Every read goes to the disk.
 const UNCACHED: StorageConfig = StorageConfig { cache_bytes: 0, verify_on_open: true };
+
+/// So does this, and nothing is read before it is asked for.
+const UNCHECKED: StorageConfig = StorageConfig { cache_bytes: 0, verify_on_open: false };
 
 /// Flips some bits of the file: of a value or its key, of the head of a page, or anywhere.
 fn rot(disk: &SimDisk, state: &DatabaseModel, random: &mut Random) -> Vec<u64> {
