@@ -33,7 +33,6 @@ pub mod planted;
 pub mod random;
 pub mod report;
 pub mod run;
-pub mod scenarios;
 pub mod setup;
 pub mod storage;
 pub mod trace;

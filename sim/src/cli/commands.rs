@@ -1,16 +1,12 @@
 //! What each command does. `Ok(false)` is a run that broke a claim, `Err` a command that could not be done.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use super::batch::{Batch, run_all};
 use super::child::{Job, Verdict};
-use super::{
-    PlantedArguments, ReportArguments, RunArguments, ScenarioArguments, ShrinkArguments, SwarmArguments,
-    Which,
-};
+use super::{PlantedArguments, ReportArguments, RunArguments, ShrinkArguments, SwarmArguments, Which};
 use crate::run::{self, Outcomes};
 use crate::setup::{Profile, Setup};
 use crate::trace::Trace;
@@ -299,50 +295,4 @@ fn write_report(
 ) -> Result<(), String> {
     let page = crate::report::page(setup, verdict, &trace.events(), line);
     fs::write(file, page).map_err(|error| format!("cannot write {}: {error}", file.display()))
-}
-
-/// `cargo sim scenarios`.
-pub fn scenarios(arguments: &ScenarioArguments) -> Done {
-    let all = crate::scenarios::all()?;
-    let chosen: Vec<_> = all.into_iter().filter(|scenario| scenario.name.contains(&arguments.name)).collect();
-    if chosen.is_empty() {
-        return Err(format!("no scenario's name holds {:?}", arguments.name));
-    }
-    let folder = std::env::temp_dir().join(format!("detcd-sim-{}", std::process::id()));
-    fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
-    let mut jobs = Vec::new();
-    for scenario in &chosen {
-        let file = folder.join(format!("{}.json", scenario.name));
-        let text = serde_json::to_string_pretty(&scenario.setup).map_err(|error| error.to_string())?;
-        fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        jobs.push(Job {
-            seed: scenario.setup.seed,
-            profile: scenario.setup.profile,
-            setup: Some(file),
-            arm: None,
-            wall_limit: Duration::from_secs(60),
-        });
-    }
-    let at_once =
-        arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let batch = run_all(&jobs, at_once, true, |_| false)?;
-    let mut failed: BTreeMap<&str, String> = BTreeMap::new();
-    for (place, verdict) in &batch.done {
-        let scenario = &chosen[*place];
-        let missing = scenario.reaches.iter().filter(|name| !verdict.markers.contains_key(**name));
-        if let Some((claim, text)) = verdict.violations.first() {
-            failed.insert(&scenario.name, format!("{claim}: {text}"));
-        } else if let Some(name) = missing.into_iter().next() {
-            failed.insert(&scenario.name, format!("did not reach {name:?}, which it is there for"));
-        }
-    }
-    for (name, text) in &failed {
-        println!("FAILED {name}: {text}\n  to repeat it: cargo sim scenarios {name}");
-    }
-    println!("{} scenarios, {} failed", batch.done.len(), failed.len());
-    if failed.is_empty() {
-        // They are needed to repeat a failure only.
-        let _ = fs::remove_dir_all(&folder);
-    }
-    Ok(failed.is_empty())
 }

@@ -43,8 +43,6 @@ enum Command {
     Planted(PlantedArguments),
     /// Draws a run as a page.
     Report(ReportArguments),
-    /// Runs the regression seeds and the scripted scenarios.
-    Scenarios(ScenarioArguments),
 }
 
 /// Which run.
@@ -167,16 +165,6 @@ struct ReportArguments {
     out: PathBuf,
 }
 
-#[derive(Args)]
-struct ScenarioArguments {
-    /// Only those whose name holds this.
-    #[arg(default_value = "")]
-    name: String,
-    /// Runs at the same time.
-    #[arg(long)]
-    jobs: Option<usize>,
-}
-
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
@@ -186,7 +174,6 @@ pub fn main() -> ExitCode {
         Command::Shrink(arguments) => commands::shrink(&arguments),
         Command::Planted(arguments) => commands::planted(&arguments),
         Command::Report(arguments) => commands::report(&arguments),
-        Command::Scenarios(arguments) => commands::scenarios(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -497,7 +497,7 @@ fn a_trace_and_the_counts_say_what_happened() {
     cut(&disk, &Cut::NOTHING);
     let events: Vec<String> = trace.events().iter().map(ToString::to_string).collect();
     let of = |text: &str| events.iter().filter(|event| event.contains(text)).count();
-    assert!(events.iter().all(|event| event.contains("m3 disk")), "{events:?}");
+    assert!(events.iter().all(|event| event.contains("m3   disk")), "{events:?}");
     assert_eq!(
         (of("write /d/a"), of("sync /d/a"), of("sync folder /d"), of("rename"), of("cut ")),
         (2, 1, 1, 1, 1)
