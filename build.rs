@@ -25,6 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = protox::compile(ROOTS, ["proto"])?;
     let mut prost = tonic_prost_build::Config::new();
     prost.bytes(["."]);
+    // The order of a hash map differs from run to run.
+    prost.btree_map(["."]);
     tonic_prost_build::configure()
         .build_transport(false)
         // A key-value and an event travel as the bytes they are stored as: see `src/proto`.

@@ -18,6 +18,7 @@ pub mod membership;
 pub mod metrics;
 pub mod mvcc;
 pub mod net;
+pub mod planted;
 pub mod proto;
 pub mod quota;
 pub mod raft;

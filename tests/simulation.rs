@@ -4,7 +4,6 @@
 //! target folder of its own; the first build takes a few minutes. `.ci/run` runs more: fresh seeds, every
 //! scenario, repeated seeds, planted bugs.
 #![cfg(not(madsim))]
-#![expect(clippy::disallowed_methods, reason = "starts the simulator as a process")]
 
 use std::path::Path;
 use std::process::Command;

@@ -2,6 +2,7 @@
 
 mod source;
 
+use detcd::planted::Bug;
 use source::{Blank, Source, Token, blank, code, file, files, is_test_file, root};
 
 /// Longest source file, in lines. A file that is longer has two subjects.
@@ -184,6 +185,20 @@ fn every_file_is_built() {
         }
     }
     none("no `mod` names these", found);
+}
+
+/// A planted bug without a place would be found by nobody, and nobody would notice.
+#[test]
+fn every_planted_bug_has_its_place() {
+    let sources = product();
+    let mut found = Vec::new();
+    for bug in Bug::ALL {
+        let switch = format!("planted::is(Bug::{bug:?})");
+        if !sources.iter().any(|source| source.text.contains(&switch)) {
+            found.push(bug.name().to_owned());
+        }
+    }
+    none("nothing is wrong with these", found);
 }
 
 /// Links between the project's own documents lead somewhere.

@@ -169,6 +169,8 @@ impl Bus {
     pub fn join(&self, member: MemberNumber, run: u64, inbox: Inbox) -> Arc<dyn PeerNetwork> {
         let mut state = self.lock();
         state.numbers.insert(inbox.member_id, member);
+        // What an earlier run sent or was sent does not come again: a connection dies with either end.
+        state.old.retain(|path, _| path.0 != member && path.1 != member);
         state.ends.insert(
             member,
             End { run, id: inbox.member_id, events: inbox.events, snapshots: inbox.snapshots },
@@ -178,9 +180,7 @@ impl Bus {
 
     /// A member's run has ended: nothing leaves it or reaches it any more, from this moment on.
     pub fn leave(&self, member: MemberNumber) {
-        let mut state = self.lock();
-        state.ends.remove(&member);
-        state.old.retain(|path, _| path.0 != member && path.1 != member);
+        self.lock().ends.remove(&member);
     }
 
     /// The number of the member with this id, once it has joined.
@@ -273,7 +273,7 @@ impl Bus {
             };
             if events.try_send(event).is_err() {
                 // Its queue is full (it is paused, or drowning): a stream would stop reading.
-                self.tell(parcel.path.0, parcel.runs.0, |id| PeerEvent::Unreachable(id), parcel.path.1);
+                self.tell(parcel.path.0, parcel.runs.0, PeerEvent::Unreachable, parcel.path.1);
             }
         }
     }
@@ -306,7 +306,7 @@ impl Bus {
         let path = (member, number);
         let (label, term, index) = content.describe();
         let network = state.network;
-        let lost = state.ends.get(&number).is_none()
+        let lost = !state.ends.contains_key(&number)
             || state.blocked.contains(&path)
             || state.muted.get(&path).is_some_and(|kinds| kinds.contains(&content.kind()))
             || state.random.percent(network.loss_percent);
@@ -322,7 +322,7 @@ impl Bus {
             note(Fate::Lost, 0);
             drop(state);
             if full {
-                self.tell(member, run, |id| PeerEvent::Unreachable(id), number);
+                self.tell(member, run, PeerEvent::Unreachable, number);
             }
             return;
         }

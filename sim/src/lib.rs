@@ -15,6 +15,7 @@
 //! code never knows this crate; it comes in through the seams of `detcd::server::node::Environment`.
 #![cfg(madsim)]
 
+pub mod buggify;
 pub mod bus;
 pub mod checkers;
 pub mod cli;
@@ -35,7 +36,6 @@ pub mod report;
 pub mod run;
 pub mod scenarios;
 pub mod setup;
-pub mod shrink;
 pub mod storage;
 pub mod trace;
 pub mod wire;

@@ -17,6 +17,7 @@ use detcd::proto::etcdserverpb as pb;
 use detcd::rt;
 use madsim::runtime::Runtime;
 
+use crate::buggify::{self, Buggify};
 use crate::checkers::{self, Options};
 use crate::clock::{EXACT, true_time};
 use crate::coverage;
@@ -137,10 +138,11 @@ fn note_violation(trace: &Trace, at: u64, violation: &Violation) {
 /// Everything that happens in the runtime.
 async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Result<(), Violation> {
     charge_blocking_work();
+    let rare = buggify::install(setup.seed, setup.buggify);
     let recorder = Recorder::new(trace.clone());
     let world = World::new(setup.clone(), trace.clone());
     let _network = world.install_network();
-    let result = phases(&world, &recorder).await;
+    let result = phases(&world, &recorder, &rare).await;
     let mut evidence = Evidence {
         committed: world.monitor().committed(),
         clocks: clock_bounds(&setup),
@@ -244,7 +246,7 @@ struct Rest {
 }
 
 /// Goes through the phases.
-async fn phases(world: &World, recorder: &Recorder) -> Result<Rest, Violation> {
+async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Rest, Violation> {
     let setup = world.setup().clone();
     let trace = world.trace();
     let phase = |name| trace.note(true_time(), 0, What::Phase { name });
@@ -304,6 +306,7 @@ async fn phases(world: &World, recorder: &Recorder) -> Result<Rest, Violation> {
 
     phase("liveness");
     let left_behind = if can_spare(world, setup.left_behind) { setup.left_behind } else { 0 };
+    rare.stop();
     heal(world, left_behind);
     let core: Vec<MemberNumber> = world.members().filter(|member| *member != left_behind).collect();
     for member in &core {

@@ -2,6 +2,7 @@
 
 use super::Command;
 use crate::alarm::Alarms;
+use crate::planted::{self, Bug};
 use crate::quota;
 use crate::types::RequestError;
 
@@ -13,7 +14,7 @@ pub fn admit(alarms: &Alarms, command: &Command) -> Result<(), RequestError> {
     if alarms.corrupt() && refused_when_corrupt(command) {
         return Err(RequestError::Corrupt);
     }
-    if alarms.nospace() && cost(command) > 0 {
+    if alarms.nospace() && cost(command) > 0 && !planted::is(Bug::AlarmIgnored) {
         return Err(RequestError::NoSpace);
     }
     Ok(())

@@ -31,6 +31,7 @@ use crate::alarm::Alarms;
 use crate::lease::{Lessor, LessorConfig};
 use crate::membership::{MemberChange, Membership, MembershipRows};
 use crate::mvcc::{Store, StoreConfig};
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb as pb;
 use crate::quota::Quota;
 use crate::txn::{self, LeaseMove};
@@ -204,12 +205,12 @@ impl StateMachine {
 
     fn run(&mut self, command: Command, now: Now) -> Result<Outcome, Error> {
         match command {
-            Command::Put(request) => self.put(&request),
+            Command::Put(request) => self.put(&request, now),
             Command::DeleteRange(request) => self.delete_range(&request),
             Command::Txn(request) => self.txn(&request),
             Command::Compact(request) => self.compact(&request),
             Command::LeaseGrant(request) => self.lease_grant(&request, now),
-            Command::LeaseRevoke(request) => self.lease_revoke(&request),
+            Command::LeaseRevoke(request) => self.lease_revoke(&request, now),
             Command::LeaseCheckpoint(request) => {
                 for checkpoint in &request.checkpoints {
                     self.lessor.checkpoint(LeaseId(checkpoint.id), checkpoint.remaining_ttl, now);
@@ -234,9 +235,11 @@ impl StateMachine {
         }
     }
 
-    fn put(&mut self, request: &pb::PutRequest) -> Result<Outcome, Error> {
+    fn put(&mut self, request: &pb::PutRequest, now: Now) -> Result<Outcome, Error> {
         let lessor = &self.lessor;
-        let done = txn::put(&mut self.store, request, &|id| lessor.exists(id))?;
+        let is_over = |id| lessor.time_to_live(id, now).is_some_and(|left| left.remaining == 0);
+        let exists = |id| lessor.exists(id) && !(planted::is(Bug::LocalClockInApply) && is_over(id));
+        let done = txn::put(&mut self.store, request, &exists)?;
         self.move_leases(done.lease_moves);
         Ok((Reply::Put(done.response), done.changes, Effect::None))
     }
@@ -269,9 +272,16 @@ impl StateMachine {
     }
 
     /// Deletes the lease and all its keys, in key order and in one revision.
-    fn lease_revoke(&mut self, request: &pb::LeaseRevokeRequest) -> Result<Outcome, Error> {
+    fn lease_revoke(&mut self, request: &pb::LeaseRevokeRequest, now: Now) -> Result<Outcome, Error> {
         let id = LeaseId(request.id);
-        let keys = self.lessor.revoke(id)?;
+        let mut keys = self.lessor.revoke(id)?;
+        if planted::is(Bug::RevokeInHashOrder) {
+            // The clock stands for the seed of a member's hasher.
+            keys.sort_by_key(|key| crc32c::crc32c_append(now.mono as u32, key));
+        }
+        if planted::is(Bug::RevokeLeavesKey) {
+            keys.pop();
+        }
         let mut write = self.store.write();
         for key in keys {
             write.delete_range(&KeyRange::single(key));

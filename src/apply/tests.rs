@@ -140,6 +140,8 @@ fn the_outcome_does_not_depend_on_the_clock_or_on_where_commits_fall() {
             grant(1),
             put("a", 1),
             put("b", 1),
+            put("d", 1),
+            put("e", 1),
             alarm(pb::alarm_request::AlarmAction::Activate, pb::AlarmType::Corrupt),
             put("refused", 0),
             alarm(pb::alarm_request::AlarmAction::Deactivate, pb::AlarmType::Corrupt),
@@ -164,12 +166,29 @@ fn the_outcome_does_not_depend_on_the_clock_or_on_where_commits_fall() {
         (replies, machine.backend)
     };
     let expected = run(1, 100);
+    for mono in 2..20 {
+        assert_eq!(run(mono, 100), expected, "another clock");
+    }
     for reopen_every in 1..5 {
         assert_eq!(
             run(Now::SECOND * 60, reopen_every),
             expected,
             "opened again every {reopen_every} entries"
         );
+    }
+}
+
+/// Only the primary knows when a lease runs out, so nobody may ask.
+#[test]
+fn a_put_finds_its_lease_until_the_revoke_is_applied() {
+    for primary in [false, true] {
+        let mut machine = Machine::new();
+        if primary {
+            machine.machine.lessor_mut().promote(Now::default(), 0);
+        }
+        assert!(machine.apply(grant(1)).is_ok());
+        let late = Now { mono: 60 * Now::SECOND, wall: 0 };
+        assert!(machine.apply_at(put("k", 1), late).reply.is_ok(), "primary: {primary}");
     }
 }
 

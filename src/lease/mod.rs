@@ -47,6 +47,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use prost::Message;
 
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb::LeaseCheckpoint;
 use crate::proto::leasepb;
 use crate::types::backend::Table;
@@ -268,7 +269,9 @@ impl Lessor {
         if let Some(deadlines) = &mut self.deadlines {
             deadlines.remove(id);
         }
-        self.changed_rows.push((Table::Lease, row_key(id), None));
+        if !planted::is(Bug::RevokedLeaseReturns) {
+            self.changed_rows.push((Table::Lease, row_key(id), None));
+        }
         self.statistics.revoked_total += 1;
         self.statistics.attached_keys -= lease.keys.len();
         Ok(lease.keys.into_iter().collect())
@@ -329,7 +332,12 @@ impl Lessor {
     /// Call it when the entry that opened the leader's term is applied, not before: a checkpoint of the
     /// previous primary could otherwise still shorten, in the log, a lease that was renewed here.
     pub fn promote(&mut self, now: Now, extend_ns: u64) {
-        let natural = |lease: &Lease| after_seconds(now, lease.known_remaining()).saturating_add(extend_ns);
+        let natural = |lease: &Lease| {
+            if planted::is(Bug::LeaseNotExtended) {
+                return now.mono;
+            }
+            after_seconds(now, lease.known_remaining()).saturating_add(extend_ns)
+        };
         let mut expiries: Vec<_> = self.leases.iter().map(|(&id, lease)| (natural(lease), id)).collect();
         expiries.sort_unstable();
         spread_out(&mut expiries);
@@ -343,6 +351,9 @@ impl Lessor {
 
     /// Stops keeping the time: nothing expires and nothing is renewed here until the next promotion.
     pub fn demote(&mut self) {
+        if planted::is(Bug::DeadlinesOutliveLeadership) {
+            return;
+        }
         self.deadlines = None;
     }
 

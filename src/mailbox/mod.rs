@@ -20,7 +20,7 @@ mod watch;
 use std::sync::Arc;
 
 use crate::rt::sync::{Notify, mpsc, oneshot};
-use crate::rt::{Shutdown, ShutdownTrigger, shutdown_channel};
+use crate::rt::{self, Shutdown, ShutdownTrigger, shutdown_channel};
 use arc_swap::ArcSwap;
 
 use crate::apply;
@@ -109,8 +109,11 @@ impl Mailbox {
     /// The member's answer, or `Stopped` when the loop has ended.
     pub async fn ask(&self, request: Request) -> Result<Reply, RequestError> {
         let (reply, answer) = oneshot::channel();
+        rt::dawdle("mailbox: asks late").await;
         self.send(Mail::Request { request, reply }).await?;
-        answer.await.map_err(|_| RequestError::Stopped)?
+        let answer = answer.await;
+        rt::dawdle("mailbox: answers late").await;
+        answer.map_err(|_| RequestError::Stopped)?
     }
 
     /// Asks for something that goes through the log.
@@ -122,6 +125,12 @@ impl Mailbox {
             Reply::Applied(reply) => Ok(reply),
             other => unreachable!("a request to the log was answered with {other:?}"),
         }
+    }
+
+    /// Asks for something that is done whether or not anybody waits for it, from where nothing may wait.
+    pub fn tell(&self, request: Request) {
+        let (reply, _) = oneshot::channel();
+        self.send_aside(Mail::Request { request, reply });
     }
 
     /// The newest view. It may lag behind what other members acknowledged.

@@ -6,6 +6,7 @@ use super::message::ReplyTo;
 use super::{Member, Reply, Request};
 use crate::apply::{self, Command};
 use crate::limits;
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb as pb;
 use crate::quota;
 use crate::raft::ProposeRefused;
@@ -102,6 +103,9 @@ impl Member {
     pub(super) fn propose(&mut self, to: ReplyTo, command: Command, now: Now) -> Result<(), RequestError> {
         let (id, data) = self.encode_proposal(command)?;
         match self.driver.propose(data.clone()) {
+            Ok(()) if planted::is(Bug::ProposalRetried) && to != ReplyTo::Nobody => {
+                self.proposals.hold(id, data);
+            }
             Ok(()) => {}
             Err(ProposeRefused::NoLeader | ProposeRefused::Transferring)
                 if self.proposals.has_room_to_hold() =>

@@ -10,6 +10,7 @@ use super::message::{Committed, Output, ReplyTo};
 use super::watches::StoreHistory;
 use crate::apply::{self, StateMachine};
 use crate::limits;
+use crate::planted::{self, Bug};
 use crate::types::backend::BackendSnapshot;
 use crate::types::log::SnapshotPoint;
 use crate::types::{LocalFault, Now};
@@ -108,6 +109,9 @@ impl Member {
             point: standing(&self.machine),
             replies,
         });
+        if planted::is(Bug::LogReleasedTooEarly) {
+            self.release_log(&standing(&self.machine));
+        }
         self.backend.gathered = 0;
         self.backend.gathered_bytes = 0;
         self.backend.commit_soon = false;
@@ -143,7 +147,11 @@ impl Member {
     /// was under way is answered by now.
     pub(super) fn on_installed(&mut self, committed: Committed, now: Now) -> Result<(), LocalFault> {
         let snapshot = committed.snapshot.clone();
-        self.machine = StateMachine::restore(snapshot, self.config.machine.clone())?;
+        let restored = StateMachine::restore(snapshot, self.config.machine.clone())?;
+        let mut before = std::mem::replace(&mut self.machine, restored);
+        if planted::is(Bug::SnapshotKeepsOldIndex) {
+            std::mem::swap(self.machine.store_mut(), before.store_mut());
+        }
         let point = standing(&self.machine);
         let announced = self.installing.take().map_or((0, 0), |point| (point.index, point.term));
         if (point.index, point.term) != announced {

@@ -5,7 +5,8 @@ use super::watches::StoreHistory;
 use super::{Member, Reply};
 use crate::apply::{self, Applied, Effect};
 use crate::membership::MemberChange;
-use crate::raft::ConfChange;
+use crate::planted::{self, Bug};
+use crate::raft::{ConfChange, ConfChangeKind};
 use crate::types::log::{EntryKind, LogEntry};
 use crate::types::{LocalFault, Now, RequestError};
 
@@ -92,10 +93,19 @@ impl Member {
         let change = ConfChange::decode(entry)?;
         let meaning = MemberChange::from_context(&change.context)?;
         self.machine.advance(entry.index, entry.term);
+        let is_promotion = matches!(meaning, MemberChange::Promote(_));
         if self.machine.apply_member_change(meaning).is_err() {
             return Ok(());
         }
-        let configuration = self.driver.apply_conf_change(&change)?;
+        if planted::is(Bug::RemovedStillVotes) && change.kind == ConfChangeKind::Remove {
+            self.upkeep.note_lists_changed();
+            return Ok(());
+        }
+        let mut configuration = self.driver.apply_conf_change(&change)?;
+        if planted::is(Bug::ConfChangeTwice) && is_promotion {
+            let addition = ConfChange { kind: ConfChangeKind::AddLearner, ..change };
+            configuration = self.driver.apply_conf_change(&addition)?;
+        }
         self.machine.set_conf_state(configuration.voters, configuration.learners);
         self.upkeep.note_lists_changed();
         if self.machine.membership().is_removed(self.id) {

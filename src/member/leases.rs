@@ -26,6 +26,7 @@ use super::{Member, Reply};
 use crate::apply::Command;
 use crate::lease::RenewError;
 use crate::limits;
+use crate::planted::{self, Bug};
 use crate::proto::detcdpb::lease_answer::Outcome;
 use crate::proto::detcdpb::lease_call::Kind;
 use crate::proto::detcdpb::{LeaseAnswer, LeaseCall};
@@ -112,7 +113,7 @@ impl Member {
 
     /// Answers here if this member leads, else passes the question on.
     fn ask(&mut self, question: Question, now: Now) {
-        if self.leads_alone() {
+        if self.leads_alone() || (planted::is(Bug::KeepAliveUnproven) && self.leads()) {
             self.answer_question(question, now);
             return;
         }
@@ -121,7 +122,8 @@ impl Member {
             return;
         }
         match (self.role.leader, question.to) {
-            (None, to) => self.reply(to, Err(RequestError::NoLeader)),
+            // An election takes less time than the caller has.
+            (None, _) => self.lease_calls.ask_again(question),
             // Deposed in this very batch of inputs.
             (Some(leader), _) if leader == self.id => self.lease_calls.ask_again(question),
             // A question is passed on once; its first member asks again.
@@ -257,7 +259,11 @@ impl Member {
     pub(super) fn tick_leases(&mut self, now: Now) {
         for question in self.lease_calls.take_again(now) {
             if self.lease_calls.is_late(&question, now) {
-                self.reply(question.to, Err(RequestError::Timeout));
+                let led = self.role.leader.is_some();
+                self.reply(
+                    question.to,
+                    Err(if led { RequestError::Timeout } else { RequestError::NoLeader }),
+                );
             } else if self.role.leader.is_some() {
                 self.ask(question, now);
             } else {

@@ -46,6 +46,7 @@ use bytes::Bytes;
 
 use crate::apply::{StateMachine, StateMachineConfig};
 use crate::limits;
+use crate::planted::{self, Bug};
 use crate::raft::{
     self, Driver, DriverConfig, MessageKind, Ready, RecoveredLog, Role, RoleChange, StepError,
 };
@@ -228,7 +229,9 @@ impl Member {
         }
         self.catch_watchers_up()?;
         self.commit_backend_when_due(now);
-        self.publish();
+        if self.replies.is_empty() || !planted::is(Bug::ReplyBeforeView) {
+            self.publish();
+        }
         outputs.append(&mut self.outputs);
         outputs.append(&mut self.replies);
         self.emit_watch_responses(outputs);
@@ -272,7 +275,9 @@ impl Member {
 
     fn on_peer_message(&mut self, message: &Bytes) -> Result<(), LocalFault> {
         let taken = match raft::peek(message).map(|head| head.kind) {
-            Some(MessageKind::MsgPropose) => self.forwarded.is_new(message),
+            Some(MessageKind::MsgPropose) => {
+                self.forwarded.is_new(message) || planted::is(Bug::ForwardedTwice)
+            }
             // One database at a time takes the place of the own one. The leader offers another one later.
             Some(MessageKind::MsgSnapshot) => self.installing.is_none(),
             _ => true,
@@ -320,6 +325,11 @@ impl Member {
         self.leads() && applied.voters == [self.id.0] && applied.learners.is_empty()
     }
 
+    /// Whether linearizable reads may do without a read index.
+    fn needs_no_round(&self) -> bool {
+        self.leads_alone() || (planted::is(Bug::LeaderReadsAtOnce) && self.leads())
+    }
+
     fn reply(&mut self, to: ReplyTo, result: Result<Reply, RequestError>) {
         match to {
             ReplyTo::Ticket(ticket) => self.replies.push(Output::Reply { ticket, result }),
@@ -358,7 +368,7 @@ impl Member {
                 leader: self.role.leader.unwrap_or_default(),
                 is_leader: self.leads(),
                 is_learner: membership.is_learner(self.id),
-                reads_need_no_round: self.leads_alone() && self.has_applied_own_term(),
+                reads_need_no_round: self.needs_no_round() && self.has_applied_own_term(),
                 commit: self.driver.commit_index(),
                 applied: self.machine.applied().index,
                 db_size: self.backend.size(),

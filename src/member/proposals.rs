@@ -118,7 +118,8 @@ impl Proposals {
     }
 
     /// Those whose time is up, with the error that tells why (etcd: a request that was under way when
-    /// the leader was lost says so). They may still happen, unless they were only held.
+    /// the leader was lost says so, and one that found no leader all the time says that its time is up).
+    /// They may still happen, unless they were only held.
     pub fn expired(&mut self, now: Now, election_timeout: u64) -> Vec<(ReplyTo, RequestError)> {
         let mut expired = Vec::new();
         while let Some(oldest) = self.waiting.first_entry() {
@@ -128,11 +129,49 @@ impl Proposals {
             }
             let lost_with_leader =
                 since <= self.leader_since && since + 2 * election_timeout >= self.leader_since;
-            let error =
-                if lost_with_leader { RequestError::TimeoutLeaderFailure } else { RequestError::Timeout };
+            let error = if self.held.binary_search_by_key(oldest.key(), |(id, _)| *id).is_ok() {
+                RequestError::DeadlineExceeded
+            } else if lost_with_leader {
+                RequestError::TimeoutLeaderFailure
+            } else {
+                RequestError::Timeout
+            };
             expired.push((oldest.remove().reply_to, error));
         }
         self.forget_unwanted();
         expired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Ticket;
+
+    /// What was held was never proposed: its caller hears that time is up and not that it may still happen.
+    #[test]
+    fn what_no_leader_took_is_told_from_what_one_did() {
+        let at = |mono| Now { mono, wall: 0 };
+        let mut proposals = Proposals::new(MemberId(1), at(0), 10);
+        proposals.leader_elected(at(1000));
+        for held in [true, false, true] {
+            let id = proposals.next_id();
+            if held {
+                proposals.hold(id, Bytes::new());
+            }
+            proposals.wait(id, ReplyTo::Ticket(Ticket(u64::from(held))), None, at(0));
+        }
+        // A leader took the first of them in the end.
+        assert!(proposals.first_held().is_some());
+        proposals.release_held();
+        let (given, held) = (ReplyTo::Ticket(Ticket(0)), ReplyTo::Ticket(Ticket(1)));
+        let expected = [
+            (held, RequestError::Timeout),
+            (given, RequestError::Timeout),
+            (held, RequestError::DeadlineExceeded),
+        ];
+        assert_eq!(proposals.expired(at(9), 1), []);
+        assert_eq!(proposals.expired(at(10), 1), expected);
+        assert_eq!(proposals.first_held(), None);
     }
 }

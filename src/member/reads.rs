@@ -23,6 +23,7 @@ use super::leases::Question;
 use super::message::ReplyTo;
 use super::proposals::first_number;
 use super::{Member, Reply};
+use crate::planted::{self, Bug};
 use crate::raft::ReadState;
 use crate::types::{MemberId, Now, RequestError};
 
@@ -117,7 +118,13 @@ impl Member {
     /// Does something as soon as a read index is confirmed and applied. `since` is when its caller began
     /// to wait.
     pub(super) fn when_confirmed(&mut self, purpose: Purpose, since: u64) {
-        self.reads.waiting.push(Reader { purpose, since });
+        let reader = Reader { purpose, since };
+        if planted::is(Bug::ReadJoinsRunningRound)
+            && let Some(round) = &mut self.reads.round
+        {
+            return round.readers.push(reader);
+        }
+        self.reads.waiting.push(reader);
     }
 
     /// Starts a round for those that wait, if none is under way and somebody leads.
@@ -133,7 +140,8 @@ impl Member {
     }
 
     pub(super) fn on_read_state(&mut self, state: &ReadState) {
-        if let Some(round) = self.reads.round.take_if(|round| round.context == state.context) {
+        let any = planted::is(Bug::ReadStateMisplaced);
+        if let Some(round) = self.reads.round.take_if(|round| round.context == state.context || any) {
             self.reads.confirmed.push_back((state.index, round.readers));
         }
     }
@@ -141,7 +149,7 @@ impl Member {
     /// Serves the readers whose index is applied.
     pub(super) fn serve_confirmed_reads(&mut self, now: Now) {
         while let Some((index, _)) = self.reads.confirmed.front() {
-            if *index > self.machine.applied().index {
+            if *index > self.machine.applied().index && !planted::is(Bug::ReadNotWaiting) {
                 return;
             }
             let Some((_, readers)) = self.reads.confirmed.pop_front() else { return };

@@ -66,7 +66,7 @@ const fn bidi_stream(path: &'static str) -> Method {
 }
 
 /// Every method that is served, ascending by path.
-pub const METHODS: [Method; 51] = [
+pub const METHODS: [Method; 52] = [
     unary("/etcdserverpb.Auth/AuthDisable"),
     unary("/etcdserverpb.Auth/AuthEnable"),
     unary("/etcdserverpb.Auth/AuthStatus"),
@@ -110,6 +110,7 @@ pub const METHODS: [Method; 51] = [
     unary("/etcdserverpb.Maintenance/Status"),
     bidi_stream("/etcdserverpb.Watch/Watch"),
     unary("/grpc.health.v1.Health/Check"),
+    unary("/grpc.health.v1.Health/List"),
     server_stream("/grpc.health.v1.Health/Watch"),
     unary("/v3electionpb.Election/Campaign"),
     unary("/v3electionpb.Election/Leader"),

@@ -25,6 +25,7 @@ use super::key::Key;
 use super::live::LiveKey;
 use super::store::Store;
 use super::tree::Tree;
+use crate::planted::{self, Bug};
 use crate::types::backend::Table;
 use crate::types::{LocalFault, RequestError};
 
@@ -124,6 +125,10 @@ fn is_removed(
     live: &Tree<Key, LiveKey>,
     target: i64,
 ) -> bool {
+    if planted::is(Bug::TombstoneDropped) && kind == Past::Tombstone && entry.revision.main == target {
+        return true;
+    }
+    let target = if planted::is(Bug::CompactionOffByOne) { target + 1 } else { target };
     if entry.revision.main >= target {
         return false;
     }

@@ -25,6 +25,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, int64};
 
 use super::tree::{Tree, Weigh};
 use super::{Key, KeyAt, LiveKey, View};
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::{EncodedKeyValue, KeyValue};
@@ -188,7 +189,10 @@ pub struct RangeResult {
 /// # Errors
 /// `FutureRevision` and `Compacted` for a revision that cannot be read; a fault when a record cannot.
 pub fn range(view: &View, query: &RangeQuery) -> Result<RangeResult, Error> {
-    let revision = view.check_revision(query.revision)?;
+    let mut revision = view.check_revision(query.revision)?;
+    if planted::is(Bug::CountOfThePresent) && query.count_only {
+        revision = view.revision();
+    }
     let (count, mut keys) =
         if revision == view.revision() { live_keys(view, query) } else { past_keys(view, query, revision) };
     let count = count as i64;

@@ -19,6 +19,7 @@ use super::live::LiveKey;
 use super::store::{Store, StoreConfig};
 use super::tree::Tree;
 use super::view::View;
+use crate::planted::{self, Bug};
 use crate::types::backend::{BackendBatch, BackendSnapshot, StoredRecord, Table};
 use crate::types::{LeaseId, LocalFault, Revision};
 
@@ -53,9 +54,12 @@ impl Store {
                 _ => {}
             }
         }
-        let compact_revision = scheduled.max(finished);
+        let mut compact_revision = scheduled.max(finished);
         let Replay { live, history, cache, newest } = Replay::run(&*snapshot, config.value_cache_bytes)?;
         let revision = newest.max(compact_revision).max(FIRST_REVISION);
+        if planted::is(Bug::CompactionForgotten) {
+            compact_revision = NEVER_COMPACTED;
+        }
 
         let attached = live
             .iter()

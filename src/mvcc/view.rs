@@ -8,6 +8,7 @@ use super::history::{self, History, Past, PastKey};
 use super::key::Key;
 use super::live::LiveKey;
 use super::tree::{Range, Tree, Weigh};
+use crate::planted::{self, Bug};
 use crate::proto::EncodedKeyValue;
 use crate::types::backend::BackendSnapshot;
 use crate::types::change::{ChangeKind, RevisionChanges};
@@ -119,6 +120,9 @@ impl View {
         if requested <= 0 {
             Ok(self.revision)
         } else if requested > self.revision {
+            if planted::is(Bug::FutureRevisionAnswered) {
+                return Ok(self.revision);
+            }
             Err(RequestError::FutureRevision)
         } else if requested < self.compact_revision {
             Err(RequestError::Compacted)
@@ -238,7 +242,8 @@ impl<'a> KeysAt<'a> {
         }
         let history = &self.view.history;
         self.past = Some(history::past_after(history, key, &self.range).peekable());
-        history::newest_past(history, key, end_of(self.revision))
+        let one_too_much = i64::from(planted::is(Bug::LongHistoryMisread));
+        history::newest_past(history, key, end_of(self.revision + one_too_much))
     }
 }
 

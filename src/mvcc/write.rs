@@ -10,6 +10,7 @@ use super::key::Key;
 use super::live::LiveKey;
 use super::store::Store;
 use super::view::{Recent, View};
+use crate::planted::{self, Bug};
 use crate::proto::{EncodedKeyValue, KeyValue};
 use crate::types::backend::StoredRecord;
 use crate::types::change::{Change, ChangeKind, Previous, RevisionChanges};
@@ -148,6 +149,9 @@ impl<'a> WriteTxn<'a> {
     /// What a watcher is to see as the key-value before: the state before the whole transaction, which
     /// is what etcd looks up, at the revision before the event's.
     fn before_transaction(&self, key: &Key, previous: &LiveKey) -> Previous {
+        if planted::is(Bug::PreviousTooOld) {
+            return self.store.state.previous_at(key, previous.modified.main);
+        }
         if previous.modified.main <= self.begin {
             return match &previous.resident {
                 Some(resident) => Previous::Known(resident.record().clone()),

@@ -28,7 +28,7 @@ use crate::proto::etcdserverpb::watch_server::{Watch, WatchServer};
 use crate::proto::etcdserverpb::{WatchCancelRequest, WatchRequest, WatchResponse};
 use crate::proto::health::health_client::HealthClient;
 use crate::proto::health::health_server::{Health, HealthServer};
-use crate::proto::health::{HealthCheckRequest, HealthCheckResponse};
+use crate::proto::health::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
 use crate::rt::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use crate::rt::{self, AsyncRead, AsyncWrite, HyperTimer, ReadBuf, ShutdownTrigger, TcpListener, TcpStream};
 
@@ -62,6 +62,10 @@ impl Health for TestService {
             _ => {}
         }
         Ok(Response::new(HealthCheckResponse { status: 1 }))
+    }
+
+    async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
+        Ok(Response::new(HealthListResponse::default()))
     }
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;

@@ -12,6 +12,7 @@ use super::message::{self, MessageKind, Receiver, StepError};
 use super::ready::{DriverConfig, Persist, ProposeRefused, ReadState, Ready, RecoveredLog};
 use super::status::{Configuration, RoleChange};
 use super::{MAX_COMMITTED_BYTES_PER_READY, MAX_POSTPONED_READS, convert};
+use crate::planted::{self, Bug};
 use crate::types::log::{HardState, PeerMessage, SnapshotPoint};
 use crate::types::{LocalFault, MemberId};
 
@@ -54,7 +55,11 @@ impl Driver {
             max_inflight_msgs: config.max_inflight,
             check_quorum: config.check_quorum,
             pre_vote: config.pre_vote,
-            read_only_option: ReadOnlyOption::Safe,
+            read_only_option: if planted::is(Bug::ReadWithoutRound) {
+                ReadOnlyOption::LeaseBased
+            } else {
+                ReadOnlyOption::Safe
+            },
             batch_append: true,
             max_uncommitted_size: config.max_uncommitted_bytes,
             max_committed_size_per_ready: MAX_COMMITTED_BYTES_PER_READY,
@@ -140,7 +145,12 @@ impl Driver {
             ::raft::Error::StepPeerNotFound => StepError::UnknownPeer { from },
             ::raft::Error::ProposalDropped => StepError::ProposalDropped,
             _ => StepError::Malformed("raft refused it"),
-        })
+        })?;
+        if planted::is(Bug::OldTermCommitted) && self.is_leader() {
+            let (copied, _) = self.node.raft.mut_prs().maximal_committed_index();
+            self.node.raft.raft_log.commit_to(copied);
+        }
+        Ok(())
     }
 
     /// Proposes an entry. A follower forwards it to its leader. It may still be lost: only its appearance
@@ -288,7 +298,11 @@ impl Driver {
         let snapshot =
             (!ready.snapshot().is_empty()).then(|| convert::point_from_raft(ready.snapshot().get_metadata()));
         let entries = ready.take_entries();
-        let hard_state = ready.hs().map(convert::hard_state_from_raft);
+        let mut hard_state = ready.hs().map(convert::hard_state_from_raft);
+        if planted::is(Bug::VoteNotWritten) {
+            let known = (self.hard_state.term, self.hard_state.commit);
+            hard_state = hard_state.filter(|state| (state.term, state.commit) != known);
+        }
         if snapshot.is_none() && entries.is_empty() && hard_state.is_none() {
             return None;
         }
@@ -351,8 +365,15 @@ impl Driver {
     /// Tells raft what is durable and applied. A [`Ready`] that nobody has to sync is durable with the
     /// one before it.
     fn settle(&mut self) {
-        let durable = self.unsynced.front().map_or(self.number, |first| first - 1);
+        let mut durable = self.unsynced.front().map_or(self.number, |first| first - 1);
+        if planted::is(Bug::LeaderCountsItselfEarly) && self.is_leader() {
+            durable = self.number;
+        }
         self.node.on_persist_ready(durable);
+        if planted::is(Bug::AnsweredBeforeQuorum) && self.is_leader() {
+            let own = self.node.raft.raft_log.persisted;
+            self.node.raft.raft_log.commit_to(own);
+        }
         let log = &self.node.raft.raft_log;
         let applied = self.applied.min(log.committed).min(log.persisted);
         if applied > log.applied {
@@ -422,10 +443,12 @@ impl Driver {
 /// Messages of a follower that hold true whatever its disk forgets. A heartbeat's answer says that no
 /// higher term was seen so far, which a crash does not change; reads need not wait for writes.
 fn promises_nothing(message: &Message) -> bool {
-    matches!(
-        message.get_msg_type(),
-        MessageKind::MsgPropose | MessageKind::MsgReadIndex | MessageKind::MsgHeartbeatResponse
-    )
+    match message.get_msg_type() {
+        MessageKind::MsgPropose | MessageKind::MsgReadIndex | MessageKind::MsgHeartbeatResponse => true,
+        MessageKind::MsgRequestVoteResponse => planted::is(Bug::VoteBeforeDurable),
+        MessageKind::MsgAppendResponse => planted::is(Bug::AppendAcknowledgedBeforeDurable),
+        _ => false,
+    }
 }
 
 /// Spreads `x` over all 64 bits (the finalizer of splitmix64).

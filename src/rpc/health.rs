@@ -8,11 +8,14 @@ use super::Rpc;
 use super::admit::Serves;
 use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::health_server::Health;
-use crate::proto::health::{HealthCheckRequest, HealthCheckResponse};
+use crate::proto::health::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
 
-/// The status of a service by its name; the whole server has the empty name.
+/// The name of the whole server, which is the only service that has a status.
+const SERVER: &str = "";
+
+/// The status of a service by its name.
 fn serving(service: &str) -> Option<ServingStatus> {
-    service.is_empty().then_some(ServingStatus::Serving)
+    (service == SERVER).then_some(ServingStatus::Serving)
 }
 
 #[tonic::async_trait]
@@ -26,6 +29,15 @@ impl Health for Rpc {
             Some(status) => Ok(Response::new(HealthCheckResponse { status: status as i32 })),
             None => Err(Status::not_found("unknown service")),
         }
+    }
+
+    async fn list(
+        &self,
+        request: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        self.admit(request.metadata(), Serves::Voters)?;
+        let status = HealthCheckResponse { status: ServingStatus::Serving as i32 };
+        Ok(Response::new(HealthListResponse { statuses: [(SERVER.to_owned(), status)].into() }))
     }
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;

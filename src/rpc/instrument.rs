@@ -1,4 +1,5 @@
-//! The entry of every gRPC call of a listener: counts it, and sends it to its service.
+//! The entry of every gRPC call of a listener: counts it, bounds it by its deadline, and sends it to its
+//! service.
 //!
 //! ```text
 //!   request --> Call::begin --+-- Range --> Rpc::serve_range --+--> status in the headers: counted here
@@ -9,7 +10,8 @@
 //! Invariants:
 //! - counting a call costs a binary search, a few atomics and, for its answer, one small box: no lock,
 //!   no look-up of labels;
-//! - the count of a call ends with its trailers, or with its client.
+//! - the count of a call ends with its trailers, or with its client;
+//! - no handler and no stream goes on after the deadline of its call.
 
 use std::convert::Infallible;
 use std::future;
@@ -17,27 +19,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
+use super::counted::{CountedAnswer, CountedRequest};
+use super::deadline::Deadline;
 use super::services::{self, AllServices};
 use super::{RANGE_PATH, Rpc};
-use crate::metrics::{Call, CallKind, Metrics, Requests, methods};
+use crate::metrics::{Call, CallKind, Metrics, methods};
 
 /// Where a client says its version.
 const CLIENT_VERSION: HeaderName = HeaderName::from_static("client-api-version");
 
 /// Where the status of a call is, in headers or trailers.
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
-/// Bytes before each message: whether it is compressed, and its length.
-const MESSAGE_HEADER: usize = 5;
 
 /// The gRPC handler of a listener.
 #[derive(Clone)]
@@ -69,29 +68,34 @@ impl Service<Request<Incoming>> for Instrumented {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Answering {
+        let deadline = match Deadline::of(request.headers()) {
+            Ok(deadline) => deadline,
+            Err(malformed) => return Answering::refused(bad_request(malformed)),
+        };
         let path = request.uri().path();
         let Some(call) = Call::begin(&self.entry.metrics, path) else {
             return Answering::refused(unknown(path));
         };
         count_version(&call, request.headers());
-        if path == RANGE_PATH {
+        let is_range = path == RANGE_PATH;
+        let counter = (call.kind() == CallKind::BidiStream).then(|| call.requests());
+        let limit = self.entry.rpc.receive_limit();
+        let request = request.map(|body| CountedRequest::new(body, limit, counter));
+        let answer = if is_range {
             let entry = self.entry.clone();
-            let answer = async move { entry.rpc.serve_range(request).await };
-            return Answering { answer: Answer::Range(Box::pin(answer)), call: Some(call) };
-        }
-        let answer = match call.kind() {
-            CallKind::Unary | CallKind::ServerStream => self.entry.services.call(request),
-            CallKind::BidiStream => {
-                let requests = call.requests();
-                self.entry.services.call(request.map(|body| CountedRequests {
-                    body,
-                    messages: Messages::default(),
-                    requests,
-                }))
-            }
+            Answer::Range(Box::pin(async move { entry.rpc.serve_range(request).await }))
+        } else {
+            Answer::Routed(self.entry.services.call(request))
         };
-        Answering { answer: Answer::Routed(answer), call: Some(call) }
+        Answering { answer, call: Some(call), deadline: Some(deadline) }
     }
+}
+
+/// The answer to a request whose headers are wrong, as gRPC for Go gives it.
+fn bad_request(status: Status) -> Response<Body> {
+    let mut response = status.into_http();
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
 }
 
 /// The answer to a path that names no method, in the words of gRPC for Go.
@@ -116,7 +120,7 @@ fn count_version(call: &Call, headers: &HeaderMap) {
 }
 
 /// The status in headers or trailers, if there is one.
-fn status_in(headers: &HeaderMap) -> Option<i32> {
+pub(super) fn status_in(headers: &HeaderMap) -> Option<i32> {
     headers.get(GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()) as i32)
 }
 
@@ -125,6 +129,8 @@ pub struct Answering {
     answer: Answer,
     /// None for a call of no method, and once the answer is there.
     call: Option<Call>,
+    /// As above.
+    deadline: Option<Deadline>,
 }
 
 enum Answer {
@@ -135,7 +141,7 @@ enum Answer {
 
 impl Answering {
     fn refused(response: Response<Body>) -> Self {
-        Self { answer: Answer::Refused(future::ready(response)), call: None }
+        Self { answer: Answer::Refused(future::ready(response)), call: None, deadline: None }
     }
 }
 
@@ -143,148 +149,53 @@ impl Future for Answering {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = match &mut self.answer {
-            Answer::Routed(answer) => ready!(answer.as_mut().poll(cx))?,
-            Answer::Range(answer) => ready!(answer.as_mut().poll(cx)),
-            Answer::Refused(answer) => ready!(Pin::new(answer).poll(cx)),
+        let answer = match &mut self.answer {
+            Answer::Routed(answer) => answer.as_mut().poll(cx)?,
+            Answer::Range(answer) => answer.as_mut().poll(cx),
+            Answer::Refused(answer) => Pin::new(answer).poll(cx),
         };
-        Poll::Ready(Ok(match self.call.take() {
-            Some(call) => counted(response, call),
-            None => response,
+        let response = match (answer, &mut self.deadline) {
+            (Poll::Ready(response), _) => response,
+            // Whoever polls this drops it when it is ready, and the handler with it.
+            (Poll::Pending, Some(deadline)) => ready!(deadline.poll(cx)).into_http(),
+            (Poll::Pending, None) => return Poll::Pending,
+        };
+        Poll::Ready(Ok(match (self.call.take(), self.deadline.take()) {
+            (Some(call), Some(deadline)) => counted(response, call, deadline),
+            _ => response,
         }))
     }
 }
 
 /// Counts the end of the call now, if the answer is a status alone, or lets its body do it.
-fn counted(response: Response<Body>, mut call: Call) -> Response<Body> {
+fn counted(response: Response<Body>, mut call: Call, deadline: Deadline) -> Response<Body> {
     if let Some(code) = status_in(response.headers()) {
         call.finish(code);
         return response;
     }
-    let messages = (call.kind() != CallKind::Unary).then(Messages::default);
-    response.map(|body| Body::new(CountedAnswer { body, messages, call }))
-}
-
-/// The body of an answer, which ends its call.
-struct CountedAnswer {
-    body: Body,
-    /// None for a unary call: there is one message, and the status says whether it was sent.
-    messages: Option<Messages>,
-    call: Call,
-}
-
-impl HttpBody for CountedAnswer {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    this.call.finish(status_in(trailers).unwrap_or(Code::Unknown as i32));
-                } else if let (Some(messages), Some(data)) = (&mut this.messages, frame.data_ref()) {
-                    this.call.sent(messages.begun_in(data));
-                }
-            }
-            Some(Err(status)) => this.call.finish(status.code() as i32),
-            None => this.call.finish(Code::Unknown as i32),
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of a client's stream.
-struct CountedRequests {
-    body: Incoming,
-    messages: Messages,
-    requests: Requests,
-}
-
-impl HttpBody for CountedRequests {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            this.requests.received(this.messages.begun_in(data));
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Finds the messages of a stream in its bytes, however these are cut.
-#[derive(Default)]
-struct Messages {
-    /// Bytes of a message's own header that were seen, and they themselves.
-    header_len: usize,
-    header: [u8; MESSAGE_HEADER],
-    /// Bytes of a message that are still to come.
-    rest: usize,
-}
-
-impl Messages {
-    /// The number of messages whose header ends in `data`.
-    fn begun_in(&mut self, mut data: &[u8]) -> u64 {
-        let mut messages = 0;
-        while !data.is_empty() {
-            let skipped = self.rest.min(data.len());
-            self.rest -= skipped;
-            data = &data[skipped..];
-            let taken = (MESSAGE_HEADER - self.header_len).min(data.len());
-            self.header[self.header_len..self.header_len + taken].copy_from_slice(&data[..taken]);
-            self.header_len += taken;
-            data = &data[taken..];
-            if self.header_len == MESSAGE_HEADER {
-                self.header_len = 0;
-                self.rest = (&self.header[1..]).get_u32() as usize;
-                messages += 1;
-            }
-        }
-        messages
-    }
+    response.map(|body| Body::new(CountedAnswer::new(body, call, deadline)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use futures::stream;
+    use bytes::Bytes;
+    use futures::{StreamExt, stream};
+    use prost::Message;
 
     use super::*;
     use crate::client::{Channel, Options as ClientOptions};
+    use crate::mailbox::MailboxReceiver;
     use crate::metrics::testing;
     use crate::net::{self, HandlerFn, Services};
     use crate::proto::etcdserverpb::kv_client::KvClient;
+    use crate::proto::etcdserverpb::maintenance_client::MaintenanceClient;
     use crate::proto::etcdserverpb::watch_client::WatchClient;
-    use crate::proto::etcdserverpb::{PutRequest, RangeRequest, WatchRequest};
+    use crate::proto::etcdserverpb::watch_request::RequestUnion;
+    use crate::proto::etcdserverpb::{
+        DefragmentRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchRequest,
+    };
     use crate::proto::health::HealthCheckRequest;
     use crate::proto::health::health_client::HealthClient;
     use crate::proto::v3lockpb::LockRequest;
@@ -324,30 +235,111 @@ mod tests {
         }
     }
 
+    /// A listener of a member without a loop, and a client of it.
+    struct Served {
+        metrics: Arc<Metrics>,
+        receiver: MailboxReceiver,
+        channel: Channel,
+        trigger: rt::ShutdownTrigger,
+        served: rt::JoinHandle<()>,
+    }
+
+    async fn serve() -> Served {
+        let (metrics, mailbox, receiver) = testing::metrics(testing::view(), Vec::new(), None);
+        let config =
+            RpcConfig { max_request_bytes: 1024, max_txn_ops: 8, election_timeout: Duration::from_secs(1) };
+        let grpc = Instrumented::new(Rpc::new(mailbox, config), metrics.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let (trigger, shutdown) = rt::shutdown_channel();
+        let services = Services { grpc, http: HandlerFn(no_http) };
+        let served = rt::spawn(net::serve(listener, services, net::Options::default(), shutdown));
+        let channel = Channel::new(vec![endpoint], ClientOptions::default());
+        Served { metrics, receiver, channel, trigger, served }
+    }
+
+    /// A request whose deadline only the server looks at.
+    fn within<T>(timeout: &'static str, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        request
+    }
+
+    #[test]
+    fn no_call_outlives_its_deadline() {
+        rt::run(async {
+            let Served { metrics, receiver: _quiet, channel, trigger, served } = serve().await;
+            let late = |status: &Status| {
+                assert_eq!(
+                    (status.code(), status.message()),
+                    (Code::DeadlineExceeded, "context deadline exceeded")
+                );
+            };
+            let mut kv = KvClient::new(channel.clone());
+            let put = PutRequest { key: "a".into(), ..Default::default() };
+            late(&kv.put(within("20m", put.clone())).await.unwrap_err());
+            let lock = LockRequest { lease: 1, ..Default::default() };
+            late(&LockClient::new(channel.clone()).lock(within("20m", lock)).await.unwrap_err());
+            // A stream that opens in time and then has nothing to say, and its client neither.
+            let requests = within("20m", stream::pending::<WatchRequest>());
+            let opened = WatchClient::new(channel.clone()).watch(requests).await.unwrap();
+            late(&opened.into_inner().message().await.unwrap_err());
+            until(&metrics, "Put", "handled_total DeadlineExceeded 1").await;
+            until(&metrics, "Lock", "handled_total DeadlineExceeded 1").await;
+            until(&metrics, "Watch", "handled_total DeadlineExceeded 1").await;
+
+            let malformed = kv.put(within("soon", put)).await.unwrap_err();
+            assert_eq!(malformed.code(), Code::Internal);
+            assert!(malformed.message().starts_with("malformed grpc-timeout: "), "{malformed}");
+            kv.range(within("9S", RangeRequest { key: "a".into(), ..Default::default() })).await.unwrap();
+            trigger.trigger();
+            served.await.unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_ends_its_call() {
+        rt::run(async {
+            let Served { receiver: _quiet, channel, trigger, served, .. } = serve().await;
+            let check = |status: Status, length: usize| {
+                // What may be sent beside the largest request.
+                let limit = 1024 + crate::limits::GRPC_OVERHEAD_BYTES;
+                let text = format!("grpc: received message larger than max ({length} vs. {limit})");
+                assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, &text[..]));
+            };
+            let key = Bytes::from(vec![b'k'; 1 << 20]);
+            let mut kv = KvClient::new(channel.clone());
+            let put = PutRequest { key: key.clone(), ..Default::default() };
+            let length = put.encoded_len();
+            check(kv.put(put).await.unwrap_err(), length);
+            let range = RangeRequest { key: key.clone(), ..Default::default() };
+            check(kv.range(range).await.unwrap_err(), length);
+            let create = WatchCreateRequest { key, ..Default::default() };
+            let watch = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+            let length = watch.encoded_len();
+            let requests = stream::iter([watch]).chain(stream::pending());
+            let opened = WatchClient::new(channel).watch(requests).await.unwrap();
+            check(opened.into_inner().message().await.unwrap_err(), length);
+            trigger.trigger();
+            served.await.unwrap();
+        })
+        .unwrap();
+    }
+
     #[test]
     fn calls_over_a_connection_are_counted() {
         rt::run(async {
-            let (metrics, mailbox, mut receiver) = testing::metrics(testing::view(), Vec::new(), None);
-            let config = RpcConfig {
-                max_request_bytes: 1024,
-                max_txn_ops: 8,
-                election_timeout: Duration::from_secs(1),
-            };
-            let grpc = Instrumented::new(Rpc::new(mailbox, config), metrics.clone());
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let endpoint = listener.local_addr().unwrap().to_string().parse().unwrap();
-            let (trigger, shutdown) = rt::shutdown_channel();
-            let services = Services { grpc, http: HandlerFn(no_http) };
-            let served = rt::spawn(net::serve(listener, services, net::Options::default(), shutdown));
-            let channel = Channel::new(vec![endpoint], ClientOptions::default());
+            let Served { metrics, mut receiver, channel, trigger, served } = serve().await;
             let mut kv = KvClient::new(channel.clone());
 
             // Through the routes, and through the way of its own that Range has.
             HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
             kv.range(RangeRequest { key: "a".into(), ..Default::default() }).await.unwrap();
             kv.range(RangeRequest::default()).await.unwrap_err();
-            let lock = LockClient::new(channel.clone()).lock(LockRequest::default()).await.unwrap_err();
-            assert_eq!(lock.code(), Code::Unimplemented);
+            let mut maintenance = MaintenanceClient::new(channel.clone());
+            let unbuilt = maintenance.defragment(DefragmentRequest::default()).await.unwrap_err();
+            assert_eq!(unbuilt.code(), Code::Unimplemented);
             // A stream whose client goes away.
             let requests = stream::iter([WatchRequest::default(), WatchRequest::default()]);
             let opened = WatchClient::new(channel.clone()).watch(requests).await.unwrap();
@@ -379,7 +371,10 @@ mod tests {
                     "started_total 2",
                 ],
             );
-            check("Lock", &["handled_total Unimplemented 1", "msg_received_total 1", "started_total 1"]);
+            check(
+                "Defragment",
+                &["handled_total Unimplemented 1", "msg_received_total 1", "started_total 1"],
+            );
             check("Watch", &["handled_total Canceled 1", "msg_received_total 2", "started_total 1"]);
             check("Put", &["handled_total Unavailable 1", "msg_received_total 1", "started_total 1"]);
             assert!(page.contains("etcd_mvcc_range_total 1\n"));
@@ -390,16 +385,6 @@ mod tests {
             served.await.unwrap();
         })
         .unwrap();
-    }
-
-    #[test]
-    fn messages_are_found_however_their_bytes_are_cut() {
-        let stream = [&[0, 0, 0, 0, 3, 1, 2, 3][..], &[0, 0, 0, 0, 0], &[1, 0, 0, 1, 0], &[7; 256]].concat();
-        for piece in 1..=stream.len() {
-            let mut messages = Messages::default();
-            let begun: u64 = stream.chunks(piece).map(|data| messages.begun_in(data)).sum();
-            assert_eq!((begun, messages.rest, messages.header_len), (3, 0, 0), "cut into {piece}");
-        }
     }
 
     #[test]

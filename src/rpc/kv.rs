@@ -1,8 +1,11 @@
 //! `etcdserverpb.KV`.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
+use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited};
 use prost::Message;
 use tonic::body::Body;
@@ -23,6 +26,7 @@ use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, RangeStreamResponse, TxnRequest, TxnResponse,
 };
+use crate::rt;
 use crate::txn;
 
 /// The path of the one call whose answers are sent while they are encoded.
@@ -40,7 +44,11 @@ enum RangeAnswer {
 impl Rpc {
     /// Serves a Range call without tonic's codec, which would need the whole answer in one buffer: a
     /// large one is encoded in pieces while the client takes them.
-    pub async fn serve_range(&self, request: http::Request<hyper::body::Incoming>) -> http::Response<Body> {
+    pub async fn serve_range<B>(&self, request: http::Request<B>) -> http::Response<Body>
+    where
+        B: HttpBody<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         match self.answer_range_call(request).await {
             Ok(RangeAnswer::Whole(response)) => range_body::whole(&response),
             Ok(RangeAnswer::Lazy(scan, view)) => {
@@ -51,17 +59,19 @@ impl Rpc {
         }
     }
 
-    async fn answer_range_call(
-        &self,
-        request: http::Request<hyper::body::Incoming>,
-    ) -> Result<RangeAnswer, Status> {
+    async fn answer_range_call<B>(&self, request: http::Request<B>) -> Result<RangeAnswer, Status>
+    where
+        B: HttpBody<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let (parts, body) = request.into_parts();
         let limit = self.receive_limit();
-        let body = Limited::new(body, limit + range_body::FRAME_HEADER);
+        // There may be more than one message in it.
+        let body = pin!(Limited::new(body, limit + range_body::FRAME_HEADER));
         let bytes = body.collect().await.map_err(|error| range_body::read_error(&*error, limit))?.to_bytes();
         let request: RangeRequest = range_body::decode_message(bytes, limit)?;
         let metadata = MetadataMap::from_headers(parts.headers);
-        range_body::with_deadline(&metadata, self.answer_range(&metadata, &request)).await
+        self.answer_range(&metadata, &request).await
     }
 
     async fn answer_range(
@@ -75,7 +85,8 @@ impl Rpc {
         if !query.range.is_single() {
             let scan = RangeScan::new(view.store.clone(), &query).map_err(|error| self.failed(error))?;
             if let Some(scan) = scan
-                && scan.total_len() > limits::LAZY_ANSWER_BYTES
+                && (scan.total_len() > limits::LAZY_ANSWER_BYTES
+                    || rt::buggify("range: streams a small answer"))
             {
                 return Ok(RangeAnswer::Lazy(scan, view));
             }

@@ -12,16 +12,22 @@
 mod admit;
 mod auth;
 mod cluster;
+mod counted;
+mod deadline;
+mod election;
 mod health;
 mod instrument;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
+mod observe;
 mod range_body;
 mod services;
 mod status;
 mod stream_end;
 mod unbuilt;
+mod waiting;
 mod watch;
 
 use std::time::Duration;

@@ -5,25 +5,21 @@
 //! so the length goes out first, and the records follow in chunks as the client takes them. However
 //! large the answer, one chunk of it is in memory at a time.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint, int64};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::metadata::MetadataMap;
-use tonic::{Code, Status};
 
 use crate::limits;
 use crate::mailbox::Mailbox;
 use crate::mvcc::range::RangeScan;
 use crate::proto::etcdserverpb::{RangeResponse, ResponseHeader};
-use crate::rt;
 use crate::types::{Error, RequestError};
 
 /// Bytes before a gRPC message: whether it is compressed, and its length.
@@ -57,43 +53,13 @@ fn too_large(length: usize, limit: usize) -> Status {
 
 /// The status of a request body that could not be read.
 pub(super) fn read_error(error: &(dyn std::error::Error + 'static), limit: usize) -> Status {
+    if let Some(status) = error.downcast_ref::<Status>() {
+        return status.clone();
+    }
     if error.is::<http_body_util::LengthLimitError>() {
         return too_large(limit + 1, limit);
     }
     Status::cancelled(error.to_string())
-}
-
-/// Bounds a call by the deadline that its client set.
-pub(super) async fn with_deadline<T>(
-    metadata: &MetadataMap,
-    call: impl Future<Output = Result<T, Status>>,
-) -> Result<T, Status> {
-    let timeout = metadata.get("grpc-timeout").and_then(|value| parse_timeout(value.as_bytes()));
-    match timeout {
-        None => call.await,
-        Some(timeout) => match rt::timeout(timeout, call).await {
-            Ok(result) => result,
-            Err(_) => Err(Status::new(Code::DeadlineExceeded, "context deadline exceeded")),
-        },
-    }
-}
-
-/// Reads `grpc-timeout`: at most eight digits and a unit.
-fn parse_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
-    if digits.is_empty() || digits.len() > 8 {
-        return None;
-    }
-    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some(match unit {
-        b'H' => Duration::from_secs(number * 3600),
-        b'M' => Duration::from_secs(number * 60),
-        b'S' => Duration::from_secs(number),
-        b'm' => Duration::from_millis(number),
-        b'u' => Duration::from_micros(number),
-        b'n' => Duration::from_nanos(number),
-        _ => return None,
-    })
 }
 
 /// An answer that is there as a whole.
@@ -238,16 +204,9 @@ impl HttpBody for LazyBody {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tonic::Code;
 
-    #[test]
-    fn a_timeout_is_a_number_and_a_unit() {
-        assert_eq!(parse_timeout(b"5S"), Some(Duration::from_secs(5)));
-        assert_eq!(parse_timeout(b"4990m"), Some(Duration::from_millis(4990)));
-        assert_eq!(parse_timeout(b"S"), None);
-        assert_eq!(parse_timeout(b"123456789S"), None);
-        assert_eq!(parse_timeout(b"5x"), None);
-    }
+    use super::*;
 
     #[test]
     fn a_message_must_be_as_long_as_it_says() {

@@ -12,6 +12,7 @@ use crate::member::WatchCommand;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::watch_server::Watch;
 use crate::proto::etcdserverpb::{WatchRequest, WatchResponse};
+use crate::rt;
 use crate::types::RequestError;
 
 #[tonic::async_trait]
@@ -25,20 +26,24 @@ impl Watch for Rpc {
         self.admit(request.metadata(), Serves::Voters)?;
         let lost = requires_leader(request.metadata()).then(|| self.leader_lost(request.metadata()));
         let (session, responses) = self.mailbox.open_watch().await.map_err(status)?;
-        let listening = listen(session, request.into_inner()).into_stream().filter_map(|()| async { None });
+        let refused = listen(session, request.into_inner()).into_stream();
+        let refused = refused.filter_map(|heard| async { heard.err().map(Err) });
         // Both halves live in the connection's task: what the client says is passed on whenever the
         // stream is polled, and everything ends with it.
-        let events = stream::select(listening, responses_until_stopped(responses));
-        let Some(lost) = lost else { return Ok(Response::new(events.boxed())) };
+        let events = stream::select(refused, responses_until_stopped(responses));
+        let Some(lost) = lost else { return Ok(Response::new(end_after_error(events).boxed())) };
         let lost = lost.into_stream().map(Err);
-        Ok(Response::new(end_after_error(stream::select(lost, events).boxed()).boxed()))
+        Ok(Response::new(end_after_error(stream::select(lost, events)).boxed()))
     }
 }
 
 /// Passes on what the client says, until it half-closes: watchers stay after that.
-async fn listen(session: WatchSession, mut requests: Streaming<WatchRequest>) {
-    while let Some(Ok(request)) = requests.next().await {
-        let command = match request.request_union {
+///
+/// # Errors
+/// For a message that cannot be read, after which there is no telling what the client wants.
+async fn listen(session: WatchSession, mut requests: Streaming<WatchRequest>) -> Result<(), Status> {
+    while let Some(request) = requests.next().await {
+        let command = match request?.request_union {
             Some(RequestUnion::CreateRequest(create)) => WatchCommand::Create(create),
             Some(RequestUnion::CancelRequest(cancel)) => WatchCommand::Cancel(cancel.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => WatchCommand::Progress,
@@ -46,9 +51,11 @@ async fn listen(session: WatchSession, mut requests: Streaming<WatchRequest>) {
             None => continue,
         };
         if session.say(command).await.is_err() {
-            return;
+            // The end of the responses tells the client.
+            break;
         }
     }
+    Ok(())
 }
 
 /// The responses; their end is the end of this member.
@@ -56,7 +63,11 @@ fn responses_until_stopped(
     responses: WatchResponses,
 ) -> impl stream::Stream<Item = Result<WatchResponse, Status>> {
     let stopped = stream::once(async { Err(status(RequestError::Stopped)) });
-    end_after_error(responses.map(Ok).chain(stopped))
+    let in_time = responses.then(|response| async {
+        rt::dawdle("watch: responses come late").await;
+        Ok(response)
+    });
+    in_time.chain(stopped)
 }
 
 /// Passes items on up to the first error, which is the last.

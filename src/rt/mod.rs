@@ -7,9 +7,19 @@
 //!
 //! ```text
 //!   shell rooms ──> rt ──┬── tokio's shared words (spawn, sleep, channels, ...)
-//!                        └── platform = real.rs  (tokio's sockets, thread pool, SIGTERM, poll budget)
-//!                                     | sim.rs   (sockets with faults, inline, ctrl-c only, no budget)
+//!                        ├── platform = real.rs  (tokio's sockets, thread pool, SIGTERM, poll budget)
+//!                        │            | sim.rs   (sockets with faults, inline, ctrl-c only, no budget)
+//!                        └── rare     = rare_real.rs  (never)
+//!                                     | rare_sim.rs   (when the simulator says so)
 //! ```
+//!
+//! # Rare behaviour
+//!
+//! Some of what the shell may do at any time it hardly ever does: take one item of a full queue, let a
+//! disk's answer wait, lose a message. At such a place it asks [`buggify`] with the name of the site, and
+//! does so if that says yes; [`dawdle`] waits there. In production the first is a constant `false`, and
+//! the second is over at once. A site does nothing that could not happen by itself, and draws nothing:
+//! what happens follows from the seed of the simulation.
 //!
 //! Invariants:
 //! - this room is the only one that asks whether it runs in the simulator;
@@ -23,7 +33,12 @@ mod clock;
 #[cfg_attr(madsim, path = "sim.rs")]
 #[cfg_attr(not(madsim), path = "real.rs")]
 mod platform;
+#[cfg_attr(madsim, path = "rare_sim.rs")]
+#[cfg_attr(not(madsim), path = "rare_real.rs")]
+mod rare;
 mod shutdown;
+#[cfg(madsim)]
+pub mod sim_tcp;
 mod task_group;
 
 pub use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
@@ -32,9 +47,12 @@ pub use tokio::task::{AbortHandle, JoinHandle, yield_now};
 pub use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep, timeout};
 
 pub use clock::{Clock, SystemClock, wall_time};
+#[cfg(madsim)]
+pub use platform::set_blocking_delay;
 pub use platform::{TcpListener, TcpStream, blocking, has_budget, run, terminated};
 #[cfg(madsim)]
-pub use platform::{set_blocking_delay, tcp as sim_tcp};
+pub use rare::{Decide, set_buggify};
+pub use rare::{buggify, dawdle};
 pub use shutdown::{Shutdown, ShutdownTrigger, shutdown_channel};
 pub use task_group::{TaskGroup, TaskSpawner};
 
@@ -78,8 +96,7 @@ impl hyper::rt::Timer for HyperTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        // tokio has its own instant, the simulator uses the standard one: both convert.
-        Box::pin(HyperSleep { inner: Box::pin(tokio::time::sleep_until(deadline.into())) })
+        Box::pin(HyperSleep { inner: Box::pin(platform::sleep_until(deadline)) })
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::io;
-
-pub use tokio::net::{TcpListener, TcpStream};
+use std::time::Instant;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Sleep;
+
+pub use tokio::net::{TcpListener, TcpStream};
 
 /// Runs blocking work (bcrypt, a commit to disk) on the thread pool and waits for its result.
 ///
@@ -36,6 +38,11 @@ pub async fn terminated() -> io::Result<&'static str> {
         _ = term.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
     }
+}
+
+/// Sleeps until a time of the machine's clock. The runtime has a word of its own for it.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    tokio::time::sleep_until(deadline.into())
 }
 
 /// Whether the running task may go on polling, or should let the others have the thread.

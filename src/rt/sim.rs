@@ -1,14 +1,13 @@
 //! The simulator's half of what the two worlds do not share. Its twin is `real.rs`.
 
-#[path = "sim_tcp.rs"]
-pub mod tcp;
-
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-pub use tcp::{TcpListener, TcpStream};
+use tokio::time::Sleep;
+
+pub use super::sim_tcp::{TcpListener, TcpStream};
 
 thread_local! {
     static BLOCKING_DELAY: Cell<fn() -> Duration> = const { Cell::new(|| Duration::ZERO) };
@@ -47,6 +46,11 @@ where
 pub async fn terminated() -> io::Result<&'static str> {
     tokio::signal::ctrl_c().await?;
     Ok("SIGINT")
+}
+
+/// Sleeps until a time of the simulator's clock, which speaks of time in the standard library's words.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    tokio::time::sleep_until(deadline)
 }
 
 /// The simulated scheduler has no budget: whoever polls in a loop needs a bound of its own as well.

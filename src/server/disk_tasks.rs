@@ -144,7 +144,7 @@ pub async fn log_task(
     times: Arc<dyn DiskTimes>,
 ) {
     let _tell = TellOfEnd { events: events.clone(), task: "log" };
-    let mut preparing = true;
+    let mut preparing = !rt::buggify("log: prepares no segment");
     let mut prepared = clock.now();
     let mut pace = Pace::default();
     loop {
@@ -157,13 +157,16 @@ pub async fn log_task(
             },
             () = rt::sleep(pause), if preparing => {}
         }
-        while let Ok(job) = jobs.try_recv() {
+        while !rt::buggify("log: writes job by job")
+            && let Ok(job) = jobs.try_recv()
+        {
             gathered.push(job);
         }
         if !gathered.is_empty() && gathered.iter().all(LogJob::can_wait) {
             append(&mut wal, gathered);
             continue;
         }
+        rt::dawdle("log: writes late").await;
         let prepare = preparing && elapsed(&*clock, prepared) >= PREPARE_PAUSE;
         let single_entry = is_single_entry(&gathered);
         let lone = !prepare && pace.is_lone(&gathered);
@@ -187,6 +190,7 @@ pub async fn log_task(
         }
         pace.note(single_entry, done.took);
         times.log_synced(done.bytes, done.took);
+        rt::dawdle("log: answers late").await;
         if events.send(DiskEvent::Persisted(done.persisted)).is_err() {
             return;
         }
@@ -292,6 +296,7 @@ pub async fn database_task(
 ) {
     let _tell = TellOfEnd { events: events.clone(), task: "database" };
     while let Some(job) = jobs.recv().await {
+        rt::dawdle("database: commits late").await;
         let home_of_job = home.clone();
         let clock_of_job = clock.clone();
         let install = matches!(job, DatabaseJob::Install(_));
@@ -318,6 +323,7 @@ pub async fn database_task(
                 return;
             }
         };
+        rt::dawdle("database: answers late").await;
         if events.send(event).is_err() {
             return;
         }

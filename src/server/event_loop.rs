@@ -28,6 +28,7 @@ use super::peers::{PeerEvent, Peers};
 use crate::limits;
 use crate::mailbox::{Mail, MailboxReceiver};
 use crate::member::{Input, Member, Output, Persist, Reply, Ticket, WatchCommand};
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb as pb;
 use crate::rt::{self, Clock, MissedTickBehavior, Shutdown};
 use crate::types::log::PeerMessage;
@@ -122,23 +123,29 @@ impl EventLoop {
             rt::select! {
                 () = shutdown.wait(), if !self.stopping => {
                     self.stopping = true;
-                    self.streams.clear();
+                    // First: whoever sees its watch end may ask why.
                     self.wiring.mailbox.announce_stop();
+                    self.streams.clear();
                 }
                 () = &mut drained => return self.ports_ended(),
                 // Before the queues: these may be ready every time, and time must go on nevertheless.
-                _ = tick.tick() => self.step(Input::Tick)?,
+                _ = tick.tick() => {
+                    self.step(Input::Tick)?;
+                    if rt::buggify("loop: a tick comes twice") {
+                        self.step(Input::Tick)?;
+                    }
+                }
                 event = self.wiring.disk_events.recv() => match event {
                     Some(event) => self.on_disk(event)?,
                     None => return Err(LocalFault::new("the disk tasks ended unexpectedly")),
                 },
-                count = self.wiring.peer_events.recv_many(&mut self.from_peers, limits::MAILBOX_BATCH) => {
+                count = self.wiring.peer_events.recv_many(&mut self.from_peers, batch()) => {
                     if count == 0 {
                         return Err(LocalFault::new("the peer transport ended unexpectedly"));
                     }
                     self.on_peers()?;
                 }
-                count = self.wiring.mailbox.receive(&mut self.mail, limits::MAILBOX_BATCH) => {
+                count = self.wiring.mailbox.receive(&mut self.mail, batch()) => {
                     if count == 0 {
                         return Ok(Ended::Shutdown);
                     }
@@ -148,7 +155,13 @@ impl EventLoop {
                     self.step(Input::Wakeup)?;
                 }
             }
-            self.take_what_gathered()?;
+            if rt::buggify("loop: wakes up for nothing") {
+                self.step(Input::Wakeup)?;
+            }
+            if !rt::buggify("loop: takes one input at a time") {
+                self.take_what_gathered()?;
+            }
+            rt::dawdle("loop: is slow").await;
         }
     }
 
@@ -162,14 +175,14 @@ impl EventLoop {
         while let Ok(event) = self.wiring.disk_events.try_recv() {
             self.on_disk(event)?;
         }
-        while self.from_peers.len() < limits::MAILBOX_BATCH {
+        while self.from_peers.len() < batch() {
             match self.wiring.peer_events.try_recv() {
                 Ok(event) => self.from_peers.push(event),
                 Err(_) => break,
             }
         }
         self.on_peers()?;
-        self.wiring.mailbox.receive_gathered(&mut self.mail, limits::MAILBOX_BATCH);
+        self.wiring.mailbox.receive_gathered(&mut self.mail, batch());
         self.on_mail()
     }
 
@@ -212,9 +225,12 @@ impl EventLoop {
         let mut events = std::mem::take(&mut self.from_peers);
         for event in events.drain(..) {
             match event {
-                PeerEvent::Raft { messages, .. } => {
+                PeerEvent::Raft { from, messages } => {
                     for message in messages {
                         self.step(Input::Peer(message))?;
+                    }
+                    if rt::buggify("loop: a peer seems unreachable") {
+                        self.step(Input::Unreachable(from))?;
                     }
                 }
                 PeerEvent::LeaseCall { from, call } => self.step(Input::LeaseCall { from, call })?,
@@ -327,11 +343,11 @@ impl EventLoop {
 
     fn queue_for_log(&mut self, job: LogJob) -> Result<(), LocalFault> {
         match &mut self.held_back {
-            Some(held_back) => {
+            Some(held_back) if !planted::is(Bug::InstallOvertaken) => {
                 held_back.push(job);
                 Ok(())
             }
-            None => self.send_to_log(job),
+            _ => self.send_to_log(job),
         }
     }
 
@@ -342,4 +358,9 @@ impl EventLoop {
     fn send_to_database(&self, job: DatabaseJob) -> Result<(), LocalFault> {
         self.wiring.database.send(job).map_err(|_| LocalFault::new("the database task ended unexpectedly"))
     }
+}
+
+/// Most items that are taken from a queue at once.
+fn batch() -> usize {
+    if rt::buggify("loop: takes small batches") { 1 } else { limits::MAILBOX_BATCH }
 }

@@ -22,6 +22,7 @@ pub mod logging;
 pub mod node;
 pub mod observe;
 pub mod peers;
+mod rare;
 pub mod reach;
 pub mod recovery;
 pub mod start;

@@ -19,6 +19,7 @@ use super::event_loop::{Ended, EventLoop, Wiring};
 use super::listeners::{self, Handlers, Listeners};
 use super::observe::Observer;
 use super::peers::{self, Imports, Peers};
+use super::rare;
 use super::reach::{Direct, Inbox, Reach};
 use super::recovery::{self, Home, Opened};
 use crate::apply::StateMachineConfig;
@@ -230,7 +231,7 @@ fn home(config: &NodeConfig, environment: &Environment) -> Home {
             config: StorageConfig::default(),
         },
         wal_dir: data_dir::wal_path(&config.data_dir, config.wal_dir.as_deref()),
-        wal: WalConfig { segment_bytes: config.wal_segment_bytes, ..WalConfig::default() },
+        wal: rare::log(WalConfig { segment_bytes: config.wal_segment_bytes, ..WalConfig::default() }),
     }
 }
 
@@ -260,7 +261,7 @@ async fn serve(
 ) -> Result<Ended, LocalFault> {
     let Opened { cluster_id, member_id, wal, storage, recovered } = opened;
     let Environment { disk, clock, seed, observer, .. } = environment;
-    let member_config = member_config(&config, cluster_id, member_id, seed);
+    let member_config = rare::member(member_config(&config, cluster_id, member_id, seed));
     if let Some(observer) = &observer {
         observer.begins(member_id, &recovered);
     }

@@ -47,8 +47,11 @@ impl Peers {
     }
 
     /// Sends messages; a snapshot message brings its data along.
-    pub fn send(&mut self, messages: Vec<PeerMessage>) {
+    pub fn send(&mut self, mut messages: Vec<PeerMessage>) {
         if messages.iter().all(|message| message.snapshot.is_none()) {
+            if rt::buggify("peers: loses a message") {
+                messages.pop();
+            }
             if !messages.is_empty() {
                 self.network.send(messages);
             }
@@ -68,6 +71,9 @@ impl Peers {
 
     /// Streams the database as it is now, and says in the message what it is now.
     fn send_snapshot(&self, message: PeerMessage) -> Result<(), String> {
+        if rt::buggify("peers: cannot begin a snapshot") {
+            return Err("this simulated run has it so".into());
+        }
         let applied = self
             .database
             .applied()
@@ -144,7 +150,7 @@ struct DatabaseSource(Export);
 
 impl SnapshotSource for DatabaseSource {
     fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<Bytes>, LocalFault> {
-        self.0.next_chunk(max_bytes)
+        self.0.next_chunk(if rt::buggify("peers: sends small chunks") { 1 } else { max_bytes })
     }
 }
 

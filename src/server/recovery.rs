@@ -21,6 +21,7 @@ use super::disk_tasks::{DatabaseHome, database_as_it_is};
 use crate::disk::Disk;
 use crate::member::Recovered;
 use crate::membership::{InitialCluster, Membership, MembershipRows};
+use crate::planted::{self, Bug};
 use crate::proto::detcdpb::WalMetadata;
 use crate::storage::Storage;
 use crate::types::backend::{AppliedPoint, BackendBatch, BackendSnapshot, Table};
@@ -150,9 +151,10 @@ fn join(
     // Says so in the log as well: it keeps what follows the point if it agrees, and restarts if not.
     wal.append(&WalBatch { snapshot: Some(standing), entries: Vec::new(), hard_state: None });
     wal.flush()?;
+    let vote_counts = found.hard_state.term >= applied.term && !planted::is(Bug::VoteForgotten);
     let hard_state = HardState {
         term: found.hard_state.term.max(applied.term),
-        vote: if found.hard_state.term >= applied.term { found.hard_state.vote } else { 0 },
+        vote: if vote_counts { found.hard_state.vote } else { 0 },
         commit: found.hard_state.commit.max(applied.index),
     };
     Ok(Recovered {

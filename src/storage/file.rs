@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redb::{Builder, Database, StorageBackend};
 
 use super::StorageConfig;
+use super::blocks::Blocks;
 use super::guard::guarded;
 use super::occupancy::Occupancy;
 use crate::disk::{Disk, File, OpenMode};
@@ -18,7 +19,8 @@ use crate::types::LocalFault;
 /// An open database with its path and size. It closes, and writes that it was shut down cleanly,
 /// when the storage and every snapshot of it are gone.
 pub(super) struct OpenDatabase {
-    database: Database,
+    /// There until it closes.
+    database: Option<Database>,
     path: PathBuf,
     pages: Arc<Pages>,
 }
@@ -42,7 +44,7 @@ impl OpenDatabase {
     ) -> Result<Arc<Self>, LocalFault> {
         let fault = |error: &io::Error| disk_fault("opening the database", path, error);
         // After a sync that failed, memory may hold pages that are on no medium and that no later sync
-        // writes: also here, since closing a database swallows such a failure. To open for reading drops them.
+        // writes: of an earlier process, or of a database that this one closed. To open for reading drops them.
         disk.open(path, OpenMode::Read).map_err(|error| fault(&error))?;
         let file = disk.open(path, OpenMode::ReadWrite).map_err(|error| fault(&error))?;
         if file.len().map_err(|error| fault(&error))? == 0 {
@@ -52,7 +54,7 @@ impl OpenDatabase {
     }
 
     fn over(file: Arc<dyn File>, path: &Path, config: StorageConfig) -> Result<Arc<Self>, LocalFault> {
-        let pages = Arc::new(Pages { opening: AtomicBool::new(true), occupancy: Occupancy::default() });
+        let pages = Arc::new(Pages { opening: AtomicBool::new(true), ..Pages::default() });
         let backend = Backend { file, pages: pages.clone() };
         let database = guarded(path, "opening the database", || {
             if !config.verify_on_open {
@@ -65,7 +67,17 @@ impl OpenDatabase {
             Ok(builder.create_with_backend(backend)?)
         })?;
         pages.opening.store(false, Ordering::Relaxed);
-        Ok(Arc::new(OpenDatabase { database, path: path.into(), pages }))
+        Ok(Arc::new(OpenDatabase { database: Some(database), path: path.into(), pages }))
+    }
+
+    /// Closes it, unless somebody else has it open. After a fault nobody can say what the file holds.
+    pub fn close(database: Arc<OpenDatabase>) -> Result<(), LocalFault> {
+        Arc::into_inner(database).map_or(Ok(()), |mut database| database.close_now())
+    }
+
+    fn close_now(&mut self) -> Result<(), LocalFault> {
+        let Some(database) = self.database.take() else { return Ok(()) };
+        guarded(&self.path, "closing the database", || Ok(database.close()?))
     }
 
     /// What faults call it.
@@ -83,15 +95,30 @@ impl Deref for OpenDatabase {
     type Target = Database;
 
     fn deref(&self) -> &Database {
-        &self.database
+        match &self.database {
+            Some(database) => database,
+            None => unreachable!("only its end takes the database away"),
+        }
+    }
+}
+
+impl Drop for OpenDatabase {
+    /// The last owner may be any reader, so whatever goes wrong here must not reach it. What was committed
+    /// is durable; the next opening checks the file.
+    fn drop(&mut self) {
+        if let Err(fault) = self.close_now() {
+            tracing::warn!(error = %fault, "the database was not closed cleanly");
+        }
     }
 }
 
 /// What is known of the pages of the file.
+#[derive(Default)]
 struct Pages {
     /// Whether the file is being opened. Only then is a page read that was not touched before.
     opening: AtomicBool,
     occupancy: Occupancy,
+    blocks: Blocks,
 }
 
 /// A file as the database library wants it.
@@ -113,6 +140,7 @@ impl StorageBackend for Backend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read_at(offset, out)?;
+        self.pages.blocks.check(offset, out)?;
         if self.pages.opening.load(Ordering::Relaxed) {
             self.pages.occupancy.touch(offset, out.len() as u64);
         }
@@ -122,6 +150,7 @@ impl StorageBackend for Backend {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)?;
         self.pages.occupancy.cut(len);
+        self.pages.blocks.resized(len);
         Ok(())
     }
 
@@ -130,7 +159,9 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.pages.blocks.writing(offset, data.len());
         self.file.write_at(offset, data)?;
+        self.pages.blocks.wrote(offset, data);
         self.pages.occupancy.touch(offset, data.len() as u64);
         Ok(())
     }

@@ -20,6 +20,7 @@
 //!   an empty database;
 //! - this room does not know what a record or a row means.
 
+mod blocks;
 mod export;
 mod file;
 mod format;
@@ -41,6 +42,7 @@ pub use import::{Import, ImportError, ImportedDatabase};
 pub use snapshot::Snapshot;
 
 use crate::disk::Disk;
+use crate::planted::{self, Bug};
 use crate::types::LocalFault;
 use crate::types::backend::{AppliedPoint, BackendBatch};
 use file::OpenDatabase;
@@ -104,7 +106,7 @@ impl Storage {
                 Ok(write.commit()?)
             })?;
             // Closing it is what marks the file as cleanly shut down.
-            drop(database);
+            OpenDatabase::close(database)?;
             file::rename_durably(disk, &aside, path)?;
         } else {
             // A process that was killed may have put it in place and not come to make that durable.
@@ -171,6 +173,9 @@ impl Storage {
 
     fn write(&self, batch: &BackendBatch) -> Result<Snapshot, Failure> {
         let applied = self.next_applied(batch)?;
+        if planted::is(Bug::AppliedIndexFirst) {
+            self.write_applied(batch, self.latest.usage())?;
+        }
         let write = begin_write(&self.database)?;
         let mut usage = *self.latest.usage();
         if !batch.records.is_empty() || !batch.removed_records.is_empty() {
@@ -179,9 +184,20 @@ impl Storage {
         if !batch.rows.is_empty() {
             write_rows(&mut write.open_table(ROWS)?, batch, &mut usage)?;
         }
-        write_meta(&write, batch.applied.as_ref(), &usage)?;
+        let with_effects = batch.applied.as_ref().filter(|_| !planted::is(Bug::AppliedIndexLast));
+        write_meta(&write, with_effects, &usage)?;
         write.commit()?;
+        if planted::is(Bug::AppliedIndexLast) {
+            self.write_applied(batch, &usage)?;
+        }
         Snapshot::after_commit(self.database.clone(), applied, usage)
+    }
+
+    /// Commits the applied point of a batch in a transaction of its own, which only planted bugs do.
+    fn write_applied(&self, batch: &BackendBatch, usage: &Usage) -> Result<(), Failure> {
+        let write = begin_write(&self.database)?;
+        write_meta(&write, batch.applied.as_ref(), usage)?;
+        Ok(write.commit()?)
     }
 
     /// The applied point after a batch; refuses one that goes back.

@@ -5,7 +5,7 @@ use super::wire::{Connection, Frame, PING, PeerError, within};
 use super::{HANDSHAKE_BYTES, PeerEvent, Shared};
 use crate::proto::detcdpb::peer_hello::Purpose;
 use crate::proto::detcdpb::{PeerFrame, PeerHello, PeerWelcome};
-use crate::rt::{AsyncRead, AsyncWrite};
+use crate::rt::{self, AsyncRead, AsyncWrite};
 use crate::types::{ClusterId, MemberId};
 
 /// Serves one accepted connection to its end.
@@ -93,6 +93,7 @@ where
             connection.write(&PING).await?;
             continue;
         }
+        rt::dawdle("transport: receives late").await;
         let PeerFrame { raft: messages, lease_calls, lease_answers } = frame.decode()?;
         if !messages.is_empty() {
             shared.tell(PeerEvent::Raft { from, messages }).await?;

@@ -78,6 +78,10 @@ impl Sender {
         let patience = config.silence_timeout.as_nanos().div_ceil(config.ping_interval.as_nanos());
         let mut ping = Ping::default();
         loop {
+            if rt::buggify("transport: breaks a stream") {
+                return PeerError::Closed;
+            }
+            let most = if rt::buggify("transport: sends message by message") { 1 } else { batch_bytes };
             let done = rt::select! {
                 frame = connection.next() => frame.and_then(|frame| {
                     let took = ping.answered(&frame, self.shared.clock.now())?;
@@ -91,7 +95,7 @@ impl Sender {
                         Err(PeerError::TimedOut("waiting for the answer to a ping", config.silence_timeout))
                     }
                 },
-                batch = self.outbox.batch(batch_bytes) => self.send(&mut connection, batch).await,
+                batch = self.outbox.batch(most) => self.send(&mut connection, batch).await,
             };
             if let Err(error) = done {
                 return error;

@@ -91,6 +91,7 @@ pub(super) async fn send(
     let SnapshotPoint { index, term, voters, learners } = point;
     let mut frame = SnapshotFrame { message, index, term, voters, learners, ..Default::default() };
     while !frame.last {
+        rt::dawdle("transport: sends a snapshot slowly").await;
         let chunk;
         (source, chunk) = rt::blocking(move || {
             let chunk = source.next_chunk(CHUNK_BYTES);

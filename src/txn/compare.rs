@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use crate::mvcc::{LiveKey, View};
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb::Compare;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::types::{Error, KeyRange, LocalFault};
@@ -34,7 +35,7 @@ fn holds(view: &View, compare: &Compare) -> Result<bool, Error> {
             return Ok(false);
         }
     }
-    let by_value = compare.target == CompareTarget::Value as i32;
+    let by_value = compare.target == CompareTarget::Value as i32 && !planted::is(Bug::ValueCompareOnNothing);
     Ok(found || (!by_value && accepts(compare, order_of_none(compare))))
 }
 

@@ -8,6 +8,7 @@ use super::compare::value_of;
 use super::resolve::{Branch, Step, allow, allow_put, delete_interval, resolve};
 use crate::mvcc::range::{self as mvcc_range, RangeQuery};
 use crate::mvcc::{Deleted, Store, View, WriteTxn};
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
@@ -140,6 +141,10 @@ impl<'a> Execution<'a> {
                 Step::Range(query) => Response::ResponseRange(self.range(query)?),
                 Step::Put(request) => Response::ResponsePut(self.put(request)?),
                 Step::Delete(request) => Response::ResponseDeleteRange(self.delete(request)?),
+                Step::Txn(nested) if planted::is(Bug::NestedCompareSeesChanges) => {
+                    let nested = resolve(self.write.view(), nested.request)?;
+                    Response::ResponseTxn(self.branch(&nested)?)
+                }
                 Step::Txn(nested) => Response::ResponseTxn(self.branch(nested)?),
             };
             responses.push(response_op(response));
@@ -177,7 +182,8 @@ impl<'a> Execution<'a> {
             LocalFault::new(format!("the check let a put keep part of {:?}, which is no key", request.key))
         })?;
         let value = if request.ignore_value { value_of(view, live)? } else { request.value.clone() };
-        let lease = if request.ignore_lease { live.lease } else { request.lease };
+        let keep_lease = request.ignore_lease && !planted::is(Bug::IgnoreLeaseDetaches);
+        let lease = if keep_lease { live.lease } else { request.lease };
         Ok((value, lease))
     }
 

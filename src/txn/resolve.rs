@@ -26,6 +26,8 @@ fn all_ops(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
 
 /// The branch that a transaction takes.
 pub(super) struct Branch<'a> {
+    /// The transaction.
+    pub(super) request: &'a TxnRequest,
     /// Whether the compares held.
     pub(super) succeeded: bool,
     /// What is to be done, in order.
@@ -55,7 +57,7 @@ pub(super) fn resolve<'a>(view: &View, request: &'a TxnRequest) -> Result<Branch
         Some(Request::RequestTxn(txn)) => Ok(Step::Txn(resolve(view, txn)?)),
         None => Err(RequestError::KeyNotFound.into()),
     };
-    Ok(Branch { succeeded, steps: ops.iter().map(step).collect::<Result<_, Error>>()? })
+    Ok(Branch { request, succeeded, steps: ops.iter().map(step).collect::<Result<_, Error>>()? })
 }
 
 /// Checks everything that could fail when the branch runs, before any change is made.

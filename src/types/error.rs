@@ -90,6 +90,8 @@ request_errors! {
     BadLeaderTransferee, FailedPrecondition, "etcdserver: bad leader transferee";
     Corrupt, DataLoss, "etcdserver: corrupt cluster";
     Canceled, Canceled, "etcdserver: request canceled";
+    // What no leader ever took: etcd's own name for this one, with "etcdserver: ", is never sent.
+    DeadlineExceeded, DeadlineExceeded, "context deadline exceeded";
 
     MemberIdExists, FailedPrecondition, "etcdserver: member ID already exist";
     PeerUrlExists, FailedPrecondition, "etcdserver: Peer URLs already exists";

@@ -64,6 +64,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::disk::{Disk, File, SECTOR_BYTES};
+use crate::planted::{self, Bug};
 use crate::types::LocalFault;
 use crate::types::log::{HardState, LogEntry, SnapshotPoint};
 use format::{BATCH_HEADER_BYTES, MAX_PAYLOAD_BYTES, Position, SECTOR, SegmentHeader};
@@ -294,7 +295,10 @@ impl Wal {
     pub fn release(&mut self, index: u64) -> Result<(), LocalFault> {
         self.unless_failed(|wal| {
             let limit = index.min(wal.durable.snapshot.index);
-            while wal.segments.len() > 1 && wal.segments[0].max_index <= limit {
+            let needed_to = |segment: &Segment| {
+                if planted::is(Bug::LogReleasedTooFar) { segment.first_index } else { segment.max_index }
+            };
+            while wal.segments.len() > 1 && needed_to(&wal.segments[0]) <= limit {
                 wal.folder.retire(&wal.segments[0])?;
                 wal.segments.remove(0);
             }
@@ -337,7 +341,7 @@ impl Wal {
         let chain = format::finish_batch(&mut self.buffer, &self.position);
         let written = self.file.write_at(self.position.offset, &self.buffer);
         written.map_err(|error| fault("write to", &self.current_path(), error))?;
-        self.file.sync_data().map_err(|error| fault("sync", &self.current_path(), error))?;
+        self.sync()?;
 
         self.position = self.position.after(payload, chain);
         self.durable = self.appended.clone();
@@ -348,6 +352,18 @@ impl Wal {
         self.buffer.truncate(BATCH_HEADER_BYTES);
         self.buffer.shrink_to(KEPT_BUFFER_BYTES);
         Ok(FlushStats { bytes: needed, rolled })
+    }
+
+    /// Makes durable what was written to the current segment.
+    fn sync(&self) -> Result<(), LocalFault> {
+        if planted::is(Bug::WalWithoutSync) {
+            return Ok(());
+        }
+        let synced = self.file.sync_data();
+        if planted::is(Bug::SyncErrorIgnored) {
+            return Ok(());
+        }
+        synced.map_err(|error| fault("sync", &self.current_path(), error))
     }
 
     /// The segment being written.

@@ -23,6 +23,7 @@ use super::replay::Replay;
 use super::segments::{Folder, Segment, fault, write_zeros};
 use super::{Recovered, Repair};
 use crate::disk::{File, OpenMode, SECTOR_BYTES};
+use crate::planted::{self, Bug};
 use crate::types::LocalFault;
 
 /// Bytes read from a segment at a time.
@@ -178,7 +179,8 @@ impl Reader {
             return Ok(Found::Nothing("there is no valid batch header"));
         };
         // A whole header in its place that is out of order is no trace of a crash.
-        if (header.number, header.previous) != (at.number, at.chain) {
+        let follows = (header.number, header.previous) == (at.number, at.chain);
+        if !follows && !planted::is(Bug::RecycledTailAccepted) {
             return Err(self.damaged(at.offset, "the batch does not follow the one before it"));
         }
         let size = BATCH_HEADER_BYTES + header.length as usize;
@@ -197,6 +199,9 @@ impl Reader {
 
     /// Makes sure that a place without a valid batch was never synced: nothing was written after it.
     fn check_is_tail(&mut self, at: &Position, reason: &str) -> Result<(), LocalFault> {
+        if planted::is(Bug::DamageTakenForTornTail) {
+            return Ok(());
+        }
         let segment = self.header;
         let mut offset = at.offset + SECTOR_BYTES;
         while offset + SECTOR_BYTES <= self.length {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::response::{self, event_weight};
 use super::watcher::Pace;
 use super::{History, Hub};
+use crate::planted::{self, Bug};
 use crate::proto::{EncodedEvent, EncodedKeyValue};
 use crate::types::change::{Change, Previous, RevisionChanges};
 use crate::types::{Error, LocalFault};
@@ -91,6 +92,12 @@ impl Hub {
     fn cancel_compacted(&mut self, compact_revision: i64) {
         while let Some(group) = self.behind.first_entry().filter(|group| *group.key() < compact_revision) {
             for slot in group.get().clone() {
+                if planted::is(Bug::CompactedWatcherSkipsAhead) {
+                    self.displace(slot);
+                    self.watchers[slot].advance(compact_revision);
+                    self.place(slot);
+                    continue;
+                }
                 let (stream, id) = (self.watchers[slot].stream, self.watchers[slot].id);
                 self.remove_watcher(slot);
                 self.streams.send(stream, response::compacted(compact_revision, id));
@@ -172,6 +179,9 @@ impl Hub {
             let watcher = &mut self.watchers[slot];
             watcher.pace = Pace::Stalled;
             self.unsynced.remove(&watcher.range, slot);
+            if planted::is(Bug::WatcherLost) {
+                continue;
+            }
             self.place(slot);
         }
         // Not the group that was just served, unless it is the only one.

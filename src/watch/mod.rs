@@ -66,6 +66,7 @@ use slab::Slab;
 use self::index::WatcherIndex;
 use self::stream::Streams;
 use self::watcher::{Pace, Slot, Watcher};
+use crate::planted::{self, Bug};
 use crate::proto::EncodedKeyValue;
 use crate::proto::etcdserverpb::WatchCreateRequest;
 use crate::types::change::{Change, RevisionChanges};
@@ -316,6 +317,10 @@ impl Hub {
     pub fn restored(&mut self, history: &dyn History) {
         let (from, to) = (self.revision, history.revision());
         assert!(to >= from, "the store went back from revision {from} to {to}");
+        if planted::is(Bug::SnapshotSkipsWatchers) {
+            self.revision = to;
+            return;
+        }
         let synced = self.watchers.iter().filter(|(_, watcher)| watcher.pace == Pace::Synced);
         let slots = Vec::from_iter(synced.map(|(slot, _)| slot));
         for &slot in &slots {
@@ -357,7 +362,9 @@ impl Hub {
     /// start.
     fn is_current(&self, slot: Slot) -> bool {
         let watcher = &self.watchers[slot];
-        watcher.pace == Pace::Synced && watcher.progress_from <= self.revision
+        let synced = watcher.pace == Pace::Synced || planted::is(Bug::ProgressOfTheStore);
+        let begun = watcher.progress_from <= self.revision || planted::is(Bug::ProgressBelowStart);
+        synced && begun
     }
 
     /// Decides how a watcher that is nowhere is fed, by its stream and its next revision.
@@ -367,7 +374,8 @@ impl Hub {
         if self.streams.get(watcher.stream).stalled {
             return;
         }
-        if watcher.next() > self.revision {
+        let too_early = planted::is(Bug::WatcherSyncedTooEarly) && watcher.next() == self.revision;
+        if watcher.next() > self.revision || too_early {
             watcher.pace = Pace::Synced;
             self.synced.insert(&watcher.range, slot);
         } else {

@@ -3,6 +3,7 @@
 //! Headers hold the revision alone; whoever sends them adds cluster, member and term.
 
 use super::watcher::Batch;
+use crate::planted::{self, Bug};
 use crate::proto::EncodedEvent;
 use crate::proto::etcdserverpb::{ResponseHeader, WatchResponse};
 
@@ -66,11 +67,15 @@ pub(super) fn progress(revision: i64, watch_id: i64) -> WatchResponse {
 pub(super) fn events(
     revision: i64,
     watch_id: i64,
-    batch: Batch,
+    mut batch: Batch,
     fragment_above: Option<usize>,
     mut send: impl FnMut(WatchResponse),
 ) {
     let mut piece = response(revision, watch_id);
+    if planted::is(Bug::RevisionSplit) && batch.events.len() > 1 {
+        let half = batch.events.len() / 2;
+        send(WatchResponse { events: batch.events.drain(..half).collect(), ..piece.clone() });
+    }
     let Some(limit) = fragment_above else {
         piece.events = batch.events;
         return send(piece);
@@ -80,7 +85,7 @@ pub(super) fn events(
         weight += event_weight(&event);
         if weight > limit && !piece.events.is_empty() {
             weight = RESPONSE_OVERHEAD + event_weight(&event);
-            piece.fragment = true;
+            piece.fragment = !planted::is(Bug::FragmentFlagMissing);
             send(std::mem::replace(&mut piece, response(revision, watch_id)));
         }
         piece.events.push(event);

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use crate::planted::{self, Bug};
 use crate::proto::EncodedEvent;
 use crate::proto::etcdserverpb::WatchCreateRequest;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
@@ -74,6 +75,7 @@ impl Watcher {
     ) -> Self {
         let (progress_from, next) = match request.start_revision {
             0 => (created_at, created_at + 1),
+            start if planted::is(Bug::WatchStartsTooLate) => (start, start + 1),
             start => (start, start),
         };
         let filtered = |filter: FilterType| request.filters.contains(&(filter as i32));

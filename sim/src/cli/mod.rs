@@ -3,10 +3,14 @@
 //! Every run is a process of its own: nothing that one seed leaves in a static reaches another, a hang is
 //! ended from outside, and any seed runs alone as it ran in the batch.
 
+#![expect(clippy::disallowed_methods, reason = "runs processes, files and clocks of this machine")]
+
 mod batch;
 mod child;
 mod commands;
+mod scenarios;
 mod seeds;
+mod shrink;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,8 +19,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::setup::Profile;
-pub use batch::run_all;
-pub use child::{Job, Verdict};
+pub use child::Verdict;
 use seeds::Seeds;
 
 /// Runs detcd's clusters in a simulated world, and checks what happened.
@@ -41,7 +44,7 @@ enum Command {
     Planted(PlantedArguments),
     /// Draws a run as a page.
     Report(ReportArguments),
-    /// Runs the regression seeds and the scripted scenarios.
+    /// Runs the scripted scenarios and the seeds that ever failed.
     Scenarios(ScenarioArguments),
 }
 
@@ -115,7 +118,7 @@ impl SwarmArguments {
 
     fn seeds(&self) -> Vec<u64> {
         match &self.seeds_from {
-            Some(text) => self.seeds.from_text(text),
+            Some(text) => self.seeds.shifted_by(text),
             None => self.seeds.all(),
         }
     }
@@ -170,9 +173,12 @@ struct ScenarioArguments {
     /// Only those whose name holds this.
     #[arg(default_value = "")]
     name: String,
-    /// Runs at the same time.
+    /// Runs at the same time. Default: one for each core.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Names them and tells their stories, and runs none.
+    #[arg(long)]
+    list: bool,
 }
 
 /// Runs the command line.
@@ -184,7 +190,7 @@ pub fn main() -> ExitCode {
         Command::Shrink(arguments) => commands::shrink(&arguments),
         Command::Planted(arguments) => commands::planted(&arguments),
         Command::Report(arguments) => commands::report(&arguments),
-        Command::Scenarios(arguments) => commands::scenarios(&arguments),
+        Command::Scenarios(arguments) => scenarios::scenarios(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -19,7 +19,7 @@ impl Seeds {
 
     /// As many seeds, from where a text says: a commit's hash gives each commit seeds of its own, which the
     /// hash alone gives again.
-    pub fn from_text(&self, text: &str) -> Vec<u64> {
+    pub fn shifted_by(&self, text: &str) -> Vec<u64> {
         let base = fnv(text.trim().as_bytes()) >> 16;
         self.all().into_iter().map(|seed| base + seed).collect()
     }
@@ -55,7 +55,7 @@ mod tests {
             assert!(wrong.parse::<Seeds>().is_err(), "{wrong}");
         }
         let seeds: Seeds = "0..3".parse().unwrap();
-        assert_eq!(seeds.from_text("abc"), seeds.from_text("abc\n"));
-        assert_ne!(seeds.from_text("abc"), seeds.from_text("abd"));
+        assert_eq!(seeds.shifted_by("abc"), seeds.shifted_by("abc\n"));
+        assert_ne!(seeds.shifted_by("abc"), seeds.shifted_by("abd"));
     }
 }

@@ -35,9 +35,12 @@
 //! - all draws come from the seed, in a stream for each path.
 
 mod faults;
+mod link;
 mod network;
+mod outages;
 mod pipe;
 mod socket;
+mod timer;
 
 #[cfg(test)]
 mod tests;
@@ -282,5 +285,5 @@ impl Connections {
 }
 
 fn now() -> Time {
-    network::now().unwrap_or_default()
+    timer::now().unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The state of the simulated TCP: hosts, ports, connections, and what happens to them.
 //!
-//! Everything is in one value behind one lock, and every change of it is made here: by the calls of the
-//! sockets, and by the faults. It never waits and starts no task. Who waits left a waker, which is woken at
+//! Everything is in one value behind one lock. It is changed by the calls of the sockets, here, and by the
+//! faults, in [`outages`](super::outages). It never waits and starts no task. Who waits left a waker, which is woken at
 //! once, or by a timer when something is on its way to it.
 //!
 //! ```text
@@ -24,16 +24,11 @@ use rand::Rng;
 
 use super::Statistics;
 use super::faults::{Connects, Faults, Path};
-use super::pipe::{Arrival, Pipe, Taken};
+use super::link::{Draws, Link, LinkId};
+use super::pipe::{Arrival, Taken};
+use super::timer::{nanoseconds, now, wait_for, wake, wake_at, wake_reader};
 use crate::history::{MemberNumber, Time};
-use crate::random::{self, Random};
 use crate::trace::{Trace, What};
-
-/// The first retransmission of bytes that were not acknowledged comes after this time (Linux).
-const RETRANSMIT: Time = 200_000_000;
-
-/// Each further one takes twice as long, up to this. Linux goes on to two minutes; runs are shorter.
-const RETRANSMIT_MOST: Time = 10_000_000_000;
 
 /// Timers are no finer than this.
 const LEAST_LATENCY: Time = 1_000_000;
@@ -41,91 +36,32 @@ const LEAST_LATENCY: Time = 1_000_000;
 /// The first port that a host gives to who connects or does not care (Linux).
 const FIRST_EPHEMERAL: u16 = 32_768;
 
-/// A connection by its number.
-pub(super) type LinkId = u64;
-
 pub(super) struct Network {
     pub(super) faults: Faults,
     pub(super) statistics: Statistics,
     pub(super) trace: Option<Trace>,
-    draws: Draws,
-    hosts: BTreeMap<IpAddr, Host>,
+    pub(super) draws: Draws,
+    pub(super) hosts: BTreeMap<IpAddr, Host>,
     nodes: BTreeMap<NodeId, IpAddr>,
-    ports: BTreeMap<SocketAddr, Listening>,
-    links: BTreeMap<LinkId, Link>,
+    pub(super) ports: BTreeMap<SocketAddr, Listening>,
+    pub(super) links: BTreeMap<LinkId, Link>,
     next: u64,
     /// Of everything that was written, where and when.
     digest: DefaultHasher,
 }
 
-/// Randomness, a stream for each path, so that one connection more leaves the others' draws alone.
-struct Draws {
-    seed: u64,
-    streams: BTreeMap<Path, Random>,
-}
-
-struct Host {
+pub(super) struct Host {
     member: MemberNumber,
-    has_power: bool,
+    pub(super) has_power: bool,
     next_port: u16,
 }
 
-struct Listening {
+pub(super) struct Listening {
     /// Tells it from an older one at the same address.
     number: u64,
     /// Connections that nobody accepted yet, and when each can be.
-    queue: VecDeque<(Time, LinkId)>,
+    pub(super) queue: VecDeque<(Time, LinkId)>,
     acceptor: Option<Waker>,
-}
-
-struct Link {
-    ends: [End; 2],
-    /// By the end that writes.
-    pipes: [Pipe; 2],
-}
-
-struct End {
-    address: SocketAddr,
-    /// A socket or the queue of a port refers to it.
-    is_held: bool,
-    /// Its process has it open.
-    is_open: bool,
-    /// Its host lost power while it was open, and is still without.
-    is_dark: bool,
-    /// It was told of a reset.
-    is_reset: bool,
-}
-
-impl Draws {
-    fn on(&mut self, path @ (from, to): Path) -> &mut Random {
-        self.streams
-            .entry(path)
-            .or_insert_with(|| random::stream(self.seed, &format!("connections {from} {to}")))
-    }
-
-    /// One to this many.
-    fn piece(&mut self, path: Path, most: usize) -> usize {
-        self.on(path).random_range(1..=most.max(1))
-    }
-}
-
-impl Link {
-    /// The path of what end `end` writes.
-    fn path(&self, end: usize) -> Path {
-        (self.ends[end].address.ip(), self.ends[1 - end].address.ip())
-    }
-
-    fn is_between(&self, one: IpAddr, other: IpAddr) -> bool {
-        let (from, to) = self.path(0);
-        (from, to) == (one, other) || (from, to) == (other, one)
-    }
-
-    /// Tells an end that the connection was reset. Gives who waits there.
-    fn reset_end(&mut self, end: usize) -> [Option<Waker>; 2] {
-        self.ends[end].is_reset = true;
-        self.pipes[1 - end].clear();
-        [self.pipes[1 - end].reader.take(), self.pipes[end].writer.take()]
-    }
 }
 
 impl Network {
@@ -134,7 +70,7 @@ impl Network {
             faults: Faults::default(),
             statistics: Statistics::default(),
             trace: None,
-            draws: Draws { seed, streams: BTreeMap::new() },
+            draws: Draws::new(seed),
             hosts: BTreeMap::new(),
             nodes: BTreeMap::new(),
             ports: BTreeMap::new(),
@@ -223,7 +159,7 @@ impl Network {
     }
 
     /// Resets what was never accepted.
-    fn drop_queue(&mut self, port: Listening, now: Time) {
+    pub(super) fn drop_queue(&mut self, port: Listening, now: Time) {
         for (_, link) in port.queue {
             self.send_reset(link, 1, now);
             if let Some(link) = self.links.get_mut(&link) {
@@ -287,8 +223,7 @@ impl Network {
         let near = SocketAddr::new(from, self.ephemeral(from));
         let accepted = now + self.latency(path);
         let number = self.number();
-        let end = |address| End { address, is_held: true, is_open: true, is_dark: false, is_reset: false };
-        self.links.insert(number, Link { ends: [end(near), end(to)], pipes: Default::default() });
+        self.links.insert(number, Link::new(near, to));
         if let Some(port) = self.ports.get_mut(&to) {
             port.queue.push_back((accepted, number));
             if let Some(acceptor) = &port.acceptor {
@@ -332,7 +267,7 @@ impl Network {
                 limit = self.draws.piece(path, most);
             }
             if let Some(pace) = conditions.pace {
-                limit = limit.min(pace.bytes);
+                limit = limit.min(pace.bytes.max(1));
             }
         }
         match pipe.take(now, limit, into) {
@@ -387,8 +322,8 @@ impl Network {
         if size == 0 && !bytes.is_empty() {
             self.statistics.full += 1;
             pipe.writer = Some(context.waker().clone());
-            if let Some(at) = link.pipes[1 - end].next_event() {
-                // It may be a reset, which a writer hears of as well.
+            if let Some(at) = link.pipes[1 - end].resets_at() {
+                // One that has arrived was seen above, so this is a time to come.
                 wake_at(context.waker(), at, now);
             }
             return Poll::Pending;
@@ -415,7 +350,7 @@ impl Network {
     }
 
     /// Nobody refers to this end any more.
-    fn release_end(&mut self, id: LinkId, end: usize) {
+    pub(super) fn release_end(&mut self, id: LinkId, end: usize) {
         if let Some(link) = self.links.get_mut(&id) {
             link.ends[end].is_held = false;
             if !link.ends[1 - end].is_held {
@@ -453,7 +388,7 @@ impl Network {
     /// The process of an end has closed it, or is no more; its host goes on.
     ///
     /// As on Linux: who closes with unread bytes resets, and so does a closed socket that gets more.
-    fn hang_up(&mut self, id: LinkId, end: usize, now: Time) {
+    pub(super) fn hang_up(&mut self, id: LinkId, end: usize, now: Time) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
@@ -478,7 +413,7 @@ impl Network {
 
     /// An end says at a time that there is no such connection. It says so once, and is not heard over a
     /// cut.
-    fn send_reset(&mut self, id: LinkId, end: usize, at: Time) {
+    pub(super) fn send_reset(&mut self, id: LinkId, end: usize, at: Time) {
         let Some(path) = self.links.get(&id).map(|link| link.path(end)) else {
             return;
         };
@@ -502,7 +437,7 @@ impl Network {
     }
 
     /// How long a segment takes on this path, in nanoseconds.
-    fn latency(&mut self, path @ (from, to): Path) -> Time {
+    pub(super) fn latency(&mut self, path @ (from, to): Path) -> Time {
         if from == to {
             return 0;
         }
@@ -510,149 +445,6 @@ impl Network {
         let least = nanoseconds(*range.start()).max(LEAST_LATENCY);
         let most = nanoseconds(*range.end()).max(least);
         self.draws.on(path).random_range(least..=most)
-    }
-
-    // Faults.
-
-    /// Resets every connection between two hosts, at both ends, at once.
-    pub(super) fn reset(&mut self, one: IpAddr, other: IpAddr) -> usize {
-        let mut count = 0;
-        for link in self.links.values_mut().filter(|link| link.is_between(one, other)) {
-            for end in 0..2 {
-                if link.ends[end].is_open && !link.ends[end].is_dark {
-                    link.reset_end(end).into_iter().for_each(wake);
-                }
-            }
-            count += 1;
-        }
-        self.statistics.resets += count as u64;
-        count
-    }
-
-    /// Makes every connection between two hosts one over which nothing comes any more.
-    pub(super) fn half_open(&mut self, one: IpAddr, other: IpAddr, now: Time) -> usize {
-        let mut count = 0;
-        for link in self.links.values_mut().filter(|link| link.is_between(one, other)) {
-            for pipe in &mut link.pipes {
-                pipe.void = true;
-                pipe.hold_all(now);
-            }
-            count += 1;
-        }
-        self.statistics.half_opened += count as u64;
-        count
-    }
-
-    /// The processes of a host are killed: its system closes what they had open.
-    pub(super) fn kill(&mut self, host: IpAddr, now: Time) -> usize {
-        for port in self.take_ports(host) {
-            self.drop_queue(port, now);
-        }
-        let ends = self.open_ends(host);
-        for &(id, end) in &ends {
-            self.hang_up(id, end, now);
-        }
-        ends.len()
-    }
-
-    /// A host loses power: nothing leaves it any more, and nobody is told.
-    pub(super) fn power_cut(&mut self, host: IpAddr, now: Time) -> usize {
-        if let Some(host) = self.hosts.get_mut(&host) {
-            host.has_power = false;
-        }
-        for port in self.take_ports(host) {
-            for (_, link) in port.queue {
-                self.release_end(link, 1);
-            }
-        }
-        let ends = self.open_ends(host);
-        for &(id, end) in &ends {
-            let Some(link) = self.links.get_mut(&id) else {
-                continue;
-            };
-            let path = link.path(end);
-            link.ends[end].is_open = false;
-            link.ends[end].is_dark = true;
-            let on_the_way = link.pipes[end].on_the_way(now);
-            let survivors = self.draws.on(path).random_range(0..=on_the_way);
-            link.pipes[end].lose_tail(now, survivors);
-            link.pipes[1 - end].hold_all(now);
-        }
-        self.statistics.half_opened += ends.len() as u64;
-        ends.len()
-    }
-
-    /// A host has power again, if it had none. It knows no connection of the time before.
-    pub(super) fn power_on(&mut self, host: IpAddr, now: Time) {
-        match self.hosts.get_mut(&host) {
-            Some(host) if !host.has_power => host.has_power = true,
-            _ => return,
-        }
-        for link in self.links.values_mut() {
-            for end in 0..2 {
-                if link.ends[end].address.ip() == host && link.ends[end].is_dark {
-                    link.ends[end].is_dark = false;
-                    link.pipes[1 - end].deaf = true;
-                }
-            }
-        }
-        self.release(now);
-    }
-
-    /// Sends again what was held back, wherever nothing holds it back any more.
-    pub(super) fn release(&mut self, now: Time) {
-        let ids: Vec<LinkId> = self.links.keys().copied().collect();
-        for (id, end) in ids.into_iter().flat_map(|id| [(id, 0), (id, 1)]) {
-            let Some(link) = self.links.get_mut(&id) else {
-                continue;
-            };
-            let (path, back) = (link.path(end), link.path(1 - end));
-            let is_lost = link.pipes[end].void || link.ends[1 - end].is_dark;
-            if !self.faults.is_cut(back) && !is_lost {
-                link.pipes[end].acknowledge();
-                wake(link.pipes[end].writer.take());
-            }
-            if is_lost || self.faults.is_cut(path) {
-                continue;
-            }
-            if let Some(since) = link.pipes[end].held_since() {
-                self.send_again(id, end, retransmission(since, now));
-            }
-        }
-    }
-
-    fn send_again(&mut self, id: LinkId, end: usize, at: Time) {
-        let Some(path) = self.links.get(&id).map(|link| link.path(end)) else {
-            return;
-        };
-        let arrives = at + self.latency(path);
-        let now = now().unwrap_or(at);
-        let Some(link) = self.links.get_mut(&id) else {
-            return;
-        };
-        let pipe = &mut link.pipes[end];
-        if pipe.deaf {
-            pipe.clear();
-            return self.send_reset(id, 1 - end, arrives);
-        }
-        pipe.release(arrives);
-        wake_reader(pipe, now);
-    }
-
-    fn take_ports(&mut self, host: IpAddr) -> Vec<Listening> {
-        let addresses: Vec<SocketAddr> =
-            self.ports.keys().copied().filter(|address| address.ip() == host).collect();
-        addresses.iter().filter_map(|address| self.ports.remove(address)).collect()
-    }
-
-    /// The ends that processes of a host have open.
-    fn open_ends(&self, host: IpAddr) -> Vec<(LinkId, usize)> {
-        self.links
-            .iter()
-            .flat_map(|(&id, link)| [(id, 0, &link.ends[0]), (id, 1, &link.ends[1])])
-            .filter(|(_, _, end)| end.is_open && end.address.ip() == host)
-            .map(|(id, end, _)| (id, end))
-            .collect()
     }
 
     pub(super) fn count(&self) -> usize {
@@ -664,67 +456,6 @@ impl Network {
     }
 }
 
-/// When bytes that were first sent at `since` are sent again, after `now`.
-fn retransmission(since: Time, now: Time) -> Time {
-    let (mut at, mut pause) = (since, RETRANSMIT);
-    while at <= now {
-        at += pause;
-        pause = (2 * pause).min(RETRANSMIT_MOST);
-    }
-    at
-}
-
-/// Simulated time; none when there is no world any more and the last sockets are dropped.
-pub(super) fn now() -> Option<Time> {
-    madsim::time::TimeHandle::try_current().map(|time| nanoseconds(time.elapsed()))
-}
-
-fn nanoseconds(duration: Duration) -> Time {
-    u64::try_from(duration.as_nanos()).unwrap_or(Time::MAX)
-}
-
 fn reset() -> io::Error {
     io::ErrorKind::ConnectionReset.into()
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-/// Wakes at a time, without a task: a sleep that was polled once leaves a timer behind.
-fn wake_at(waker: &Waker, at: Time, now: Time) {
-    if at <= now {
-        waker.wake_by_ref();
-        return;
-    }
-    let mut sleep = std::pin::pin!(madsim::time::sleep(Duration::from_nanos(at - now)));
-    let _ = sleep.as_mut().poll(&mut Context::from_waker(waker));
-}
-
-/// Lets the reader of a pipe be woken, now or when there is something to be seen.
-fn wait_for(pipe: &mut Pipe, next: Option<Time>, now: Time, context: &Context<'_>) {
-    if !pipe.reader.as_ref().is_some_and(|reader| reader.will_wake(context.waker())) {
-        pipe.reader = Some(context.waker().clone());
-        pipe.armed = 0;
-    }
-    arm(pipe, next, now);
-}
-
-/// Wakes the reader of a pipe, if there is one, when there is something to be seen.
-fn wake_reader(pipe: &mut Pipe, now: Time) {
-    arm(pipe, pipe.next_event().map(|at| at.max(pipe.paced_until)), now);
-}
-
-/// Sets a timer, unless an earlier one is set: the reader looks again then.
-fn arm(pipe: &mut Pipe, next: Option<Time>, now: Time) {
-    let (Some(reader), Some(next)) = (&pipe.reader, next) else {
-        return;
-    };
-    if pipe.armed > now && pipe.armed <= next {
-        return;
-    }
-    wake_at(reader, next, now);
-    pipe.armed = next;
 }

@@ -112,6 +112,11 @@ impl Pipe {
         self.reset = Some(self.reset.map_or(at, |known| known.min(at)));
     }
 
+    /// When the reset arrives, if there is one.
+    pub(super) fn resets_at(&self) -> Option<Time> {
+        self.reset
+    }
+
     /// Whether a reset has arrived.
     pub(super) fn is_reset(&self, now: Time) -> bool {
         self.reset.is_some_and(|at| at <= now)

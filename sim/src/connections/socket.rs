@@ -11,7 +11,9 @@ use detcd::rt::sim_tcp::{self, Port};
 use detcd::rt::{self, AsyncRead, AsyncWrite, ReadBuf};
 use futures::future::BoxFuture;
 
-use super::network::{LinkId, Network, now};
+use super::link::LinkId;
+use super::network::Network;
+use super::timer::now;
 
 /// How often a host that does not answer is asked for a connection (Linux).
 const KNOCKS: u32 = 7;

@@ -22,7 +22,7 @@ pub enum Fault {
     SyncError,
     /// A write lands at another place of the same file. Nobody is told.
     MisdirectedWrite,
-    /// One sector of a write is left as it was. Nobody is told.
+    /// One sector or page of a write is left as it was. Nobody is told.
     StaleSector,
     /// The device dies at a change or sync, which may have happened in part, and everything after it
     /// fails. It is back after the next kill or power cut.

@@ -14,6 +14,7 @@ use rand::Rng;
 
 use super::contents::Contents;
 use super::fault::{Armed, Cut, Fault, Kind};
+use super::image::PAGE_BYTES;
 use super::latency::Latency;
 use super::mount::MountedFile;
 use super::names::{FileId, Names};
@@ -188,7 +189,7 @@ impl State {
         match struck {
             None => self.file(file).write(offset, bytes),
             Some(Fault::MisdirectedWrite) => self.misdirect(file, offset, bytes),
-            Some(Fault::StaleSector) => self.leave_out_sector(file, offset, bytes),
+            Some(Fault::StaleSector) => self.leave_out_a_part(file, offset, bytes),
             Some(fault) => {
                 let part = self.random.random_range(0..=bytes.len());
                 self.file(file).write(offset, &bytes[..part]);
@@ -213,16 +214,17 @@ impl State {
         self.file(file).write(target, bytes);
     }
 
-    /// Writes all but one sector.
-    fn leave_out_sector(&mut self, file: FileId, offset: u64, bytes: &[u8]) {
+    /// Writes all but one sector or page.
+    fn leave_out_a_part(&mut self, file: FileId, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;
-        let sectors = offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
+        let unit = *self.random.pick(&[SECTOR_BYTES, PAGE_BYTES]);
+        let units = offset / unit..end.div_ceil(unit);
         self.extend(file, end);
-        if sectors.is_empty() {
+        if units.is_empty() {
             return;
         }
-        let start = self.random.random_range(sectors) * SECTOR_BYTES;
-        let (from, to) = (start.max(offset), (start + SECTOR_BYTES).min(end));
+        let start = self.random.random_range(units) * unit;
+        let (from, to) = (start.max(offset), (start + unit).min(end));
         self.file(file).write(offset, &bytes[..(from - offset) as usize]);
         self.file(file).write(to, &bytes[(to - offset) as usize..]);
     }

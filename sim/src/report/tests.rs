@@ -84,7 +84,7 @@ fn the_example_has_every_kind() {
         What::Violation { .. } => "violation",
     };
     let kinds: BTreeSet<&str> = example::every_kind().iter().map(name).collect();
-    assert_eq!(kinds.len(), 13);
+    assert_eq!(kinds.len(), 14);
     for kind in kinds {
         assert!(
             SCRIPTS[1].contains(&format!("  {kind}(")) || SCRIPTS[1].contains(&format!("  {kind}:")),

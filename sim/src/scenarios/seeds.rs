@@ -1,5 +1,7 @@
 //! The seeds that ever failed, from the folder `sim/seeds`: see the README there.
 
+#![expect(clippy::disallowed_methods, reason = "reads files of this machine")]
+
 use std::fs;
 use std::path::Path;
 

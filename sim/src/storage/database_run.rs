@@ -57,11 +57,12 @@ pub(super) fn run(rig: Rig, lives: u64) -> Result<StorageReport, Violation> {
     Ok(run.rig.finish())
 }
 
-/// Caches from none to more than everything.
-pub(super) fn draw_config(random: &mut Random) -> StorageConfig {
+/// Caches from none to more than everything. Who cannot trust the medium (a lie was found out) has the whole
+/// file checked, as a server does.
+pub(super) fn draw_config(random: &mut Random, trusts: bool) -> StorageConfig {
     StorageConfig {
         cache_bytes: *random.pick(&[0, 20_000, 200_000, 4 << 20]),
-        verify_on_open: random.percent(85),
+        verify_on_open: !trusts || random.percent(85),
     }
 }
 
@@ -87,7 +88,7 @@ impl DatabaseRun {
             }
             if let Err(fault) = self.take_step()? {
                 self.rig.mark_if(self.trouble == Trouble::Fault(Fault::SyncError), "database sync failed");
-                if matches!(self.trouble, Trouble::None | Trouble::Lies) {
+                if self.trouble.is_quiet() {
                     return Err(unjustified(CLAIM, "using the database", &fault));
                 }
                 return self.check_stopped();
@@ -116,7 +117,7 @@ impl DatabaseRun {
                 // Closed cleanly, and opened again in the same process.
                 self.held = None;
                 drop(storage);
-                match open(&self.rig.disk, draw_config(&mut self.rig.random))? {
+                match open(&self.rig.disk, draw_config(&mut self.rig.random, true))? {
                     Ok(opened) => storage = opened,
                     Err(fault) => return Ok(Err(fault)),
                 }
@@ -136,7 +137,7 @@ impl DatabaseRun {
             Ok(committed) => committed,
             Err(fault) => return Ok(Err(fault)),
         };
-        self.promise.acknowledged(self.rig.disk.owes());
+        self.promise.acknowledged();
         self.rig.report.commits += 1;
         if self.rig.percent(20) {
             backend_prefix::check_snapshot(self.promise.kept(), &*committed.snapshot)?;
@@ -184,7 +185,7 @@ impl DatabaseRun {
         let mut promise = self.promise.clone();
         promise.cut(self.rig.disk.owes());
         let fork = self.rig.other_cut();
-        match open(&fork, draw_config(&mut self.rig.random))? {
+        match open(&fork, draw_config(&mut self.rig.random, !promise.may_be_lost()))? {
             Ok(storage) => match content(&storage)? {
                 Ok(found) => backend_prefix::check_recovered(&promise, &found),
                 Err(_) if promise.may_be_lost() => Ok(()),
@@ -219,7 +220,7 @@ impl DatabaseRun {
         }
         if !self.rig.disk.owes() && self.rig.percent(35) {
             let fork = self.rig.worst_cut();
-            let storage = open(&fork, draw_config(&mut self.rig.random))?
+            let storage = open(&fork, draw_config(&mut self.rig.random, true))?
                 .map_err(|fault| unjustified(CLAIM, "opening the database a second time", &fault))?;
             let later = content(&storage)?.map_err(|fault| unreadable("the database", &fault))?;
             backend_prefix::check_durable(self.promise.kept(), &later)?;
@@ -231,7 +232,7 @@ impl DatabaseRun {
     /// device fails on the way, or a lie was found out.
     fn open_and_accept(&mut self) -> Result<bool, Violation> {
         let armed = self.rig.disk.armed();
-        let config = draw_config(&mut self.rig.random);
+        let config = draw_config(&mut self.rig.random, !self.promise.may_be_lost());
         let writes = self.rig.disk.statistics().writes;
         let opened = match open(&self.rig.disk, config)? {
             Ok(storage) => match content(&storage)? {
@@ -254,7 +255,7 @@ impl DatabaseRun {
                 let in_flight = self.promise.is_in_flight() && kept != asked;
                 self.rig.mark_if(in_flight && found == *kept, "commit in flight lost");
                 self.rig.mark_if(in_flight && found == *asked, "commit in flight survived");
-                self.promise.settle(found, self.rig.disk.owes());
+                self.promise.settle(found);
                 self.storage = Some(storage);
                 Ok(true)
             }

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use detcd::disk::{OpenMode, SECTOR_BYTES};
-use detcd::wal::{Wal, WalConfig};
+use detcd::wal::{Wal, WalBatch, WalConfig};
 use rand::Rng;
 
 use super::log_model::{BatchSource, LogModel};
-use super::log_run::{FOLDER, last_written, open};
+use super::log_run::{FOLDER, last_written, open, read};
 use super::rig::{Rig, unjustified};
 use super::wal_recovery::{self, CLAIM, violated};
 use crate::disk::{Fault, SimDisk};
@@ -50,6 +50,7 @@ impl Case {
                 self.write_some(rig)?;
                 self.check_lost_file(rig)
             }
+            55..67 => self.check_other_history(rig),
             _ => {
                 self.write_some(rig)?;
                 self.check_damage(rig)
@@ -81,16 +82,23 @@ impl Case {
 
     /// Writes one batch, at times an empty one.
     fn write(&mut self, wal: &mut Wal, random: &mut Random) -> Result<(), Violation> {
-        let mut state = self.state().clone();
-        let written = if random.percent(15) {
-            wal.seal()
-        } else {
-            let batch = self.source.draw(random, &state, &[]);
-            let empty = batch.snapshot.is_none() && batch.entries.is_empty() && batch.hard_state.is_none();
-            wal.append(&batch);
-            state.apply(&batch);
-            if empty { wal.seal() } else { wal.flush().map(|_| ()) }
+        let batch = match random.percent(15) {
+            true => WalBatch::default(),
+            false => self.draw(random),
         };
+        self.write_batch(wal, &batch)
+    }
+
+    fn draw(&mut self, random: &mut Random) -> WalBatch {
+        let Case { source, states, .. } = self;
+        source.draw(random, &states[states.len() - 1], &[])
+    }
+
+    fn write_batch(&mut self, wal: &mut Wal, batch: &WalBatch) -> Result<(), Violation> {
+        let mut state = self.state().clone();
+        wal.append(batch);
+        state.apply(batch);
+        let written = if *batch == WalBatch::default() { wal.seal() } else { wal.flush().map(|_| ()) };
         written.map_err(|fault| unjustified(CLAIM, "writing to a log", &fault))?;
         let write = self.disk.last_write();
         self.places.extend(write.map(|write| (write.path, write.offset)));
@@ -181,11 +189,9 @@ impl Case {
 
     /// Whether there are zeros where a batch begins.
     fn is_blank(&self, (path, offset): &(PathBuf, u64)) -> Result<bool, Violation> {
-        let mut sector = [0; SECTOR];
-        let read =
-            self.disk.mount().open(path, OpenMode::Read).and_then(|file| file.read_at(*offset, &mut sector));
-        read.map_err(|error| violated(error.to_string()))?;
-        Ok(sector == [0; SECTOR])
+        let sector = read(&self.disk, path, *offset, SECTOR_BYTES);
+        let sector = sector.ok_or_else(|| violated(format!("{} is too short", path.display())))?;
+        Ok(sector.iter().all(|byte| *byte == 0))
     }
 
     /// A segment that is gone or cut short. The loss of the last one leaves no trace, so it is not tried.
@@ -228,6 +234,40 @@ impl Case {
         self.check_all_but_last(rig, Path::new(FOLDER), None)
     }
 
+    /// A batch or a segment as it would be had the log gone on otherwise: all of it is intact and in its
+    /// place, and does not belong to what is around it. So look writes that were lost on a disk that then
+    /// was written to again.
+    fn check_other_history(mut self, rig: &mut Rig) -> Result<(), Violation> {
+        let mut other = Case::new(&self.disk, self.config, &self.source, self.state());
+        let (mut wal, mut other_wal) = (self.open()?, other.open()?);
+        for _ in 0..rig.random.random_range(2..6) {
+            let batch = self.draw(&mut rig.random);
+            self.write_batch(&mut wal, &batch)?;
+            other.write_batch(&mut other_wal, &other_content(batch))?;
+        }
+        self.disk.kill();
+        let (file, offset, length) = if rig.percent(60) {
+            // The batch behind must be there to prove that this one is not it.
+            let at = rig.random.random_range(0..self.places.len() - 1);
+            let ((file, offset), (next, end)) = (self.places[at].clone(), self.places[at + 1].clone());
+            (file.clone(), offset, if next == file { end - offset } else { SECTOR_BYTES })
+        } else {
+            let file = rig.random.pick(&self.segments()).0.clone();
+            let differs = |(path, length): &(PathBuf, u64)| {
+                *path != file && read(&self.disk, path, 0, *length) != read(&other.disk, path, 0, *length)
+            };
+            if !self.segments().iter().any(differs) {
+                // Nothing around it proves that it is not the right one.
+                return Ok(());
+            }
+            (file.clone(), 0, self.disk.length(&file).unwrap_or(0))
+        };
+        let Some(bytes) = read(&other.disk, &file, offset, length) else { return Ok(()) };
+        self.disk.damage(&file, offset, bytes.len(), |place| place.copy_from_slice(&bytes));
+        rig.tell(|| format!("{length} bytes of another history in {} at offset {offset}", file.display()));
+        self.check_refused_or_whole(rig, Path::new(FOLDER), None)
+    }
+
     /// A read that fails is a refusal, and the log is whole when it can be read again.
     fn check_read_error(self, rig: &mut Rig) -> Result<(), Violation> {
         self.disk.arm(Fault::ReadError, rig.random.log_uniform(1, 12));
@@ -245,6 +285,14 @@ impl Case {
         self.disk.kill();
         self.open().map(|_| ())
     }
+}
+
+/// The same batch with the same sizes and promises and other data.
+fn other_content(mut batch: WalBatch) -> WalBatch {
+    for entry in &mut batch.entries {
+        entry.data = entry.data.iter().map(|byte| !byte).collect();
+    }
+    batch
 }
 
 /// Damages a file around an offset, but nothing from `limit` on. Says what it did.

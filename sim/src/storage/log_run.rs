@@ -31,6 +31,9 @@ struct LogRun {
     /// None between lives.
     wal: Option<Wal>,
     trouble: Trouble,
+    /// Whether a lie was found out since the log was made: what it has left on the disk may be in the way
+    /// at any time. Then the log may refuse, and still must not give back what is wrong.
+    tainted: bool,
 }
 
 /// Runs so many lives.
@@ -39,12 +42,16 @@ pub(super) fn run(mut rig: Rig, lives: u64) -> Result<StorageReport, Violation> 
     let config = draw_config(&mut rig.random);
     let promise = Promise::new(LogModel::default());
     let source = BatchSource::default();
-    let mut run = LogRun { rig, promise, source, config, wal: None, trouble: Trouble::None };
+    let trouble = Trouble::None;
+    let mut run = LogRun { rig, promise, source, config, wal: None, trouble, tainted: false };
     run.create()?;
     for _ in 0..lives {
         run.live()?;
         run.end()?;
-        if run.rig.percent(40) {
+        if run.tainted && run.rig.percent(30) {
+            run.start_anew()?;
+        }
+        if !run.tainted && run.rig.percent(40) {
             let case = log_damage::Case::new(&run.rig.disk, run.config, &run.source, run.promise.kept());
             case.check(&mut run.rig)?;
         }
@@ -73,12 +80,15 @@ pub(super) fn open(
 /// The last bytes that were written to the log, for hostile payloads.
 pub(super) fn last_written(disk: &SimDisk) -> Vec<u8> {
     let Some(write) = disk.last_write() else { return Vec::new() };
-    let mut bytes = vec![0; write.length.min(4096) as usize];
-    let read = disk.fork().mount().open(&write.path, OpenMode::ReadWrite).and_then(|file| {
-        file.read_at(write.offset, &mut bytes)?;
-        Ok(())
-    });
-    if read.is_ok() { bytes } else { Vec::new() }
+    read(disk, &write.path, write.offset, write.length.min(4096)).unwrap_or_default()
+}
+
+/// Bytes of a file, whoever has it open; none when it does not have them.
+pub(super) fn read(disk: &SimDisk, path: &Path, offset: u64, length: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; length as usize];
+    let file = disk.fork().mount().open(path, OpenMode::ReadWrite).ok()?;
+    file.read_at(offset, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 impl LogRun {
@@ -129,10 +139,10 @@ impl LogRun {
             if self.trouble == Trouble::Lies && self.rig.percent(15) {
                 self.rig.disk.set_lying(false);
             }
-            if let Err(fault) = self.take_step()? {
+            if let Err(fault) = no_panic(CLAIM, "using the log", || self.take_step())?? {
                 self.rig.mark_if(self.trouble == Trouble::Fault(Fault::SyncError), "sync failed");
                 self.rig.mark_if(self.trouble == Trouble::FullDisk, "disk full");
-                if matches!(self.trouble, Trouble::None | Trouble::Lies) {
+                if self.trouble.is_quiet() && !self.tainted {
                     return Err(unjustified(CLAIM, "writing to the log", &fault));
                 }
                 return self.check_stopped();
@@ -176,7 +186,7 @@ impl LogRun {
         let spares = self.spares();
         self.promise.sent();
         let stats = wal.flush()?;
-        self.promise.acknowledged(self.rig.disk.owes());
+        self.promise.acknowledged();
         self.rig.report.batches += 1;
         self.rig.mark_if(stats.rolled, "segment begun");
         self.rig.mark_if(stats.rolled && self.spares() < spares, "segment recycled");
@@ -186,7 +196,7 @@ impl LogRun {
     fn seal(&mut self, wal: &mut Wal) -> Result<(), LocalFault> {
         self.promise.sent();
         wal.seal()?;
-        self.promise.acknowledged(self.rig.disk.owes());
+        self.promise.acknowledged();
         Ok(())
     }
 
@@ -219,7 +229,7 @@ impl LogRun {
         };
         // What was appended and not flushed is gone with the log that it was appended to.
         wal_recovery::check_recovered(&self.promise, &found)?;
-        self.promise.settle(LogModel::of(&found), self.rig.disk.owes());
+        self.promise.settle(LogModel::of(&found));
         self.wal = Some(wal);
         Ok(Ok(()))
     }
@@ -261,7 +271,7 @@ impl LogRun {
         let fork = self.rig.other_cut();
         match open(&fork, self.config)? {
             Ok((_, found)) => wal_recovery::check_recovered(&promise, &found),
-            Err(_) if promise.may_be_lost() => Ok(()),
+            Err(_) if promise.may_be_lost() || self.tainted => Ok(()),
             Err(fault) => Err(unjustified(CLAIM, "opening the log after a crash", &fault)),
         }
     }
@@ -281,11 +291,9 @@ impl LogRun {
             Ok(opened) => opened,
             Err(fault) => return self.lost(&fault),
         };
-        if self.accept(&found)? {
-            return self.start_anew();
-        }
+        self.accept(&found)?;
         self.wal = Some(wal);
-        if !self.rig.disk.owes() && self.rig.percent(40) {
+        if !self.tainted && !self.rig.disk.owes() && self.rig.percent(40) {
             let fork = self.rig.worst_cut();
             let (_, later) = open(&fork, self.config)?
                 .map_err(|fault| unjustified(CLAIM, "opening the log a second time", &fault))?;
@@ -304,12 +312,7 @@ impl LogRun {
         let struck = self.rig.disk.armed() == 0;
         self.rig.calm();
         match opened {
-            Ok((_, found)) => {
-                if self.accept(&found)? {
-                    self.start_anew()?;
-                    return Ok(false);
-                }
-            }
+            Ok((_, found)) => self.accept(&found)?,
             Err(_) if struck => self.rig.mark("wal recovery interrupted"),
             Err(fault) => {
                 self.lost(&fault)?;
@@ -321,9 +324,7 @@ impl LogRun {
         Ok(true)
     }
 
-    /// Compares what was found with the promise. True when a lie was found out: what it left on the disk
-    /// may get in the way later, so this log is not used any more.
-    fn accept(&mut self, found: &Recovered) -> Result<bool, Violation> {
+    fn accept(&mut self, found: &Recovered) -> Result<(), Violation> {
         wal_recovery::check_recovered(&self.promise, found)?;
         let state = LogModel::of(found);
         let (kept, asked) = (self.promise.kept(), self.promise.asked());
@@ -331,18 +332,17 @@ impl LogRun {
         self.rig.mark_if(in_flight && state == *kept, "batch in flight lost");
         self.rig.mark_if(in_flight && state == *asked, "batch in flight survived");
         self.rig.mark_if(found.repaired.is_some(), "torn wal tail cut");
-        let lied = self.promise.may_be_lost();
-        self.rig.mark_if(lied && state != *kept, "wal set back by a lying disk");
-        self.promise.settle(state, self.rig.disk.owes());
-        Ok(lied)
+        self.rig.mark_if(self.promise.may_be_lost() && state != *kept, "wal set back by a lying disk");
+        self.tainted |= self.promise.may_be_lost();
+        self.promise.settle(state);
+        Ok(())
     }
 
     /// A log that cannot be opened: allowed only after a lie.
     fn lost(&mut self, fault: &LocalFault) -> Result<(), Violation> {
-        if !self.promise.may_be_lost() {
+        if !self.promise.may_be_lost() && !self.tainted {
             return Err(unjustified(CLAIM, "opening the log after a crash", fault));
         }
-        wal_recovery::check_refusal(fault, Path::new(FOLDER), None)?;
         self.rig.mark("wal lost to a lying disk");
         self.start_anew()
     }
@@ -351,6 +351,8 @@ impl LogRun {
         self.rig.disk.wipe();
         make_folder(&*self.rig.disk.mount(), Path::new("/member"));
         self.promise = Promise::new(LogModel::default());
+        self.wal = None;
+        self.tainted = false;
         self.create()
     }
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use detcd::disk::OpenMode;
 use detcd::membership::InitialCluster;
 use detcd::server::disk_tasks::DatabaseHome;
 use detcd::server::recovery::{self, Home, Opened};
@@ -42,6 +43,8 @@ struct MemberRun {
     leader: Storage,
     /// None between lives.
     opened: Option<(Wal, Storage)>,
+    /// The database file as it was some lives ago.
+    older: Vec<u8>,
 }
 
 /// Runs so many lives.
@@ -62,6 +65,7 @@ pub(super) fn run(rig: Rig, lives: u64) -> Result<StorageReport, Violation> {
         term: 1,
         leader,
         opened: None,
+        older: Vec::new(),
     };
     run.bootstrap()?;
     for _ in 0..lives {
@@ -102,8 +106,14 @@ impl MemberRun {
             segment_bytes: *self.rig.random.pick(&[1024, 2048, 4096, 16_384]),
             spare_segments: self.rig.random.random_range(0..3),
         };
-        let config = database_run::draw_config(&mut self.rig.random);
+        let config = database_run::draw_config(&mut self.rig.random, true);
         home(&self.rig.disk, config, wal)
+    }
+
+    /// The same on a fork of the disk.
+    fn home_on(&mut self, disk: &SimDisk) -> Home {
+        let home = self.home();
+        Home { database: DatabaseHome { disk: disk.mount(), ..home.database }, ..home }
     }
 
     /// Makes the member, at times with crashes on the way. It is there whole or can be made again.
@@ -150,16 +160,8 @@ impl MemberRun {
         }
         for _ in 0..self.rig.random.random_range(1..16) {
             self.rig.step();
-            let Some((mut wal, storage)) = self.opened.take() else { return Ok(()) };
-            let done = match self.rig.random.random_range(0..100) {
-                0..50 => self.persist(&mut wal).map(|()| Some(storage)),
-                50..78 => self.apply(storage)?,
-                78..90 => self.release(&mut wal).map(|()| Some(storage)),
-                _ => self.install(&mut wal, storage)?,
-            };
-            match done {
-                Ok(Some(storage)) => self.opened = Some((wal, storage)),
-                Ok(None) => return Ok(()),
+            match no_panic(CLAIM, "using the member's files", || self.take_step())?? {
+                Ok(()) => {}
                 Err(fault) if trouble == Trouble::None => {
                     return Err(unjustified(CLAIM, "using the member's files", &fault));
                 }
@@ -167,6 +169,18 @@ impl MemberRun {
             }
         }
         Ok(())
+    }
+
+    /// One step, unless the life is over. The inner result is that of the log and the database.
+    fn take_step(&mut self) -> Result<Result<(), LocalFault>, Violation> {
+        let Some((mut wal, storage)) = self.opened.take() else { return Ok(Ok(())) };
+        let done = match self.rig.random.random_range(0..100) {
+            0..50 => self.persist(&mut wal).map(|()| Some(storage)),
+            50..78 => self.apply(storage)?,
+            78..90 => self.release(&mut wal).map(|()| Some(storage)),
+            _ => self.install(&mut wal, storage)?,
+        };
+        Ok(done.map(|storage| self.opened = storage.map(|storage| (wal, storage))))
     }
 
     /// Logs entries and promises, and notes what is committed since.
@@ -227,7 +241,7 @@ impl MemberRun {
         self.log.ask(|log| log.apply(batch));
         self.log.sent();
         wal.flush()?;
-        self.log.acknowledged(false);
+        self.log.acknowledged();
         Ok(())
     }
 
@@ -245,7 +259,7 @@ impl MemberRun {
                 return Ok(Err(fault));
             }
         }
-        self.applied.acknowledged(false);
+        self.applied.acknowledged();
         self.rig.report.commits += 1;
         Ok(Ok(Some(storage)))
     }
@@ -279,13 +293,13 @@ impl MemberRun {
         self.applied.ask(|applied| *applied = index);
         self.applied.sent();
         let mount = self.rig.disk.mount();
-        let config = database_run::draw_config(&mut self.rig.random);
+        let config = database_run::draw_config(&mut self.rig.random, true);
         let installed = no_panic(CLAIM, "installing", || Storage::install(&*mount, &aside, path(), config))?;
         let storage = match installed {
             Ok(storage) => storage,
             Err(fault) => return Ok(Err(fault)),
         };
-        self.applied.acknowledged(false);
+        self.applied.acknowledged();
         self.rig.report.installed += 1;
         if self.rig.percent(30) {
             // The crash comes before the log hears of it.
@@ -323,7 +337,7 @@ impl MemberRun {
     /// Receives the leader's snapshot. Gives where it lies.
     fn receive(&mut self) -> Result<Result<std::path::PathBuf, LocalFault>, Violation> {
         let mount = self.rig.disk.mount();
-        let config = database_run::draw_config(&mut self.rig.random);
+        let config = database_run::draw_config(&mut self.rig.random, true);
         let mut export = Export::new(self.leader.snapshot());
         let received = no_panic(CLAIM, "receiving a snapshot", || {
             let mut import = Import::begin(&*mount, &import_path(path()), config)?;
@@ -363,14 +377,56 @@ impl MemberRun {
         }
         let home = self.home();
         let opened = no_panic(CLAIM, "starting the member", || self.start(&home))?;
-        self.accept(opened.map_err(|fault| unjustified(CLAIM, "starting the member", &fault))?)
+        self.accept(opened.map_err(|fault| unjustified(CLAIM, "starting the member", &fault))?)?;
+        if self.rig.percent(30) {
+            // What a member goes on with is durable.
+            let fork = self.rig.worst_cut();
+            self.check_on(&fork)?;
+        }
+        if !self.older.is_empty() && self.rig.percent(20) {
+            self.check_set_back_database()?;
+        }
+        if self.older.is_empty() || self.rig.percent(20) {
+            let length = self.rig.disk.length(path()).unwrap_or(0);
+            self.older = log_run::read(&self.rig.disk, path(), 0, length).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// A database that an operator's hand, or rot, has set back: the member goes on with what its log still
+    /// has, or refuses. It never leaves out what is between them.
+    fn check_set_back_database(&mut self) -> Result<(), Violation> {
+        let fork = self.rig.disk.fork();
+        fork.kill();
+        let replaced = fork.mount().open(path(), OpenMode::ReadWrite).and_then(|file| {
+            file.set_len(self.older.len() as u64)?;
+            file.write_at(0, &self.older)
+        });
+        replaced.map_err(|error| violated(error.to_string()))?;
+        let home = self.home_on(&fork);
+        match no_panic(CLAIM, "starting the member", || self.start(&home))? {
+            Ok(opened) => {
+                self.rig.mark("member caught up from an older database");
+                let database = database_run::content(&opened.storage)?
+                    .map_err(|fault| unjustified(CLAIM, "reading the database", &fault))?;
+                recovery_whole::check_caught_up(&self.truth, self.log.kept(), &Found::new(&opened, database))
+            }
+            Err(_) => {
+                self.rig.mark("older database refused");
+                Ok(())
+            }
+        }
     }
 
     /// What another cut of this moment would have left.
     fn look_at_other_cut(&mut self) -> Result<(), Violation> {
         let fork = self.rig.other_cut();
-        let home =
-            Home { database: DatabaseHome { disk: fork.mount(), ..self.home().database }, ..self.home() };
+        self.check_on(&fork)
+    }
+
+    /// The member that starts on a fork of the disk.
+    fn check_on(&mut self, disk: &SimDisk) -> Result<(), Violation> {
+        let home = self.home_on(disk);
         let opened = no_panic(CLAIM, "starting the member", || self.start(&home))?;
         let opened = opened.map_err(|fault| unjustified(CLAIM, "starting the member", &fault))?;
         self.check(&opened).map(|_| ())
@@ -387,8 +443,8 @@ impl MemberRun {
     fn accept(&mut self, opened: Opened) -> Result<(), Violation> {
         let (log, index) = self.check(&opened)?;
         self.rig.mark_if(log.snapshot.index > self.log.kept().snapshot.index, "log joined to the database");
-        self.log.settle(log, false);
-        self.applied.settle(index, false);
+        self.log.settle(log);
+        self.applied.settle(index);
         self.opened = Some((opened.wal, opened.storage));
         Ok(())
     }

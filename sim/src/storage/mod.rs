@@ -19,12 +19,13 @@
 //! | fault | may be lost | what must be |
 //! |---|---|---|
 //! | power cut, kill, death of the device, error of a write, failed sync, full disk | what was not acknowledged | everything else is there, in order, and durable once it was given back |
-//! | lying sync, then a power cut | what was acknowledged since the first lie | a state of that time, or a refusal; no mixture |
+//! | lying sync, then a power cut | what was acknowledged: also before the first lie, when a segment was released and a lie kept its successor's name from the medium | one state of its past, or a refusal; no mixture |
 //! | error of a read | nothing | a refusal that names the place, and no change |
 //! | damage of the log before its last batch | nothing | a refusal that names file and offset, and no change |
 //! | damage of the last batch | that batch | it is cut off with a report, or a refusal |
 //! | rot of a closed database | the last commits: the database may stand at an earlier one | one state of its past, or a refusal |
-//! | rot under an open database | access to what is hit | an error; for a record also that it is missed; never another value |
+//! | rot of a database that is opened unchecked | access to what is hit | an error; of a record also that it is missed; never another value |
+//! | rot under an open database | access to what is hit | an error, never another value or none |
 //! | damaged chunks of a snapshot | the import | a refusal; the old database stays |
 //!
 //! Whoever lost something by its budget goes on with an empty disk, as a member that is replaced.
@@ -55,9 +56,9 @@ use rig::Rig;
 /// Lives of the log in one run.
 const LOG_LIVES: u64 = 60;
 /// Lives of the database.
-const DATABASE_LIVES: u64 = 20;
+const DATABASE_LIVES: u64 = 24;
 /// Snapshots on their way from one database to another.
-const TRANSFERS: u64 = 8;
+const TRANSFERS: u64 = 12;
 /// Lives of a member's log and database together.
 const MEMBER_LIVES: u64 = 16;
 
@@ -114,7 +115,8 @@ pub const MARKERS: &[&str] = &[
     "database opening interrupted",
     "database lost to a lying disk",
     "bit rot found",
-    "bit rot found by a checksum",
+    "bit rot found by a value's checksum",
+    "bit rot found under an open database",
     "database set back by rot",
     "snapshot installed",
     "import interrupted",
@@ -126,6 +128,8 @@ pub const MARKERS: &[&str] = &[
     "member start interrupted",
     "installed before the log knew",
     "log joined to the database",
+    "member caught up from an older database",
+    "older database refused",
 ];
 
 /// A part of a run: it takes its rig and so many lives.

@@ -1,6 +1,9 @@
 //! What was promised of a store, and so which states a crash may leave.
-//!
-//! Invariant: `since_lie` is empty, or begins with the last state that was durable before the disk lied.
+
+use std::collections::VecDeque;
+
+/// Earlier states that are remembered: more than a lying disk can take back in one life.
+const PAST_STATES: usize = 150;
 
 /// The promises about a store whose whole state is an `S`.
 #[derive(Clone)]
@@ -11,8 +14,8 @@ pub(super) struct Promise<S> {
     asked: S,
     /// Whether something was asked for and the answer was an error, or none.
     in_flight: bool,
-    /// States that were acknowledged while the disk owed something.
-    since_lie: Vec<S>,
+    /// States that were acknowledged before.
+    past: VecDeque<S>,
     /// Whether the disk was cut from power while it owed something, and nobody has looked since.
     broken: bool,
 }
@@ -20,7 +23,7 @@ pub(super) struct Promise<S> {
 impl<S: Clone + PartialEq> Promise<S> {
     /// A store that durably is in this state.
     pub fn new(state: S) -> Self {
-        Self { kept: state.clone(), asked: state, in_flight: false, since_lie: Vec::new(), broken: false }
+        Self { kept: state.clone(), asked: state, in_flight: false, past: VecDeque::new(), broken: false }
     }
 
     /// What was acknowledged.
@@ -48,21 +51,12 @@ impl<S: Clone + PartialEq> Promise<S> {
         self.in_flight = true;
     }
 
-    /// All of it was acknowledged. `owes`: whether the disk owes something.
-    pub fn acknowledged(&mut self, owes: bool) {
-        let before = std::mem::replace(&mut self.kept, self.asked.clone());
-        self.in_flight = false;
-        if !owes {
-            self.since_lie.clear();
-            return;
-        }
-        if self.since_lie.is_empty() {
-            self.since_lie.push(before);
-        }
-        self.since_lie.push(self.kept.clone());
+    /// All of it was acknowledged.
+    pub fn acknowledged(&mut self) {
+        self.settle(self.asked.clone());
     }
 
-    /// Power was cut. `owed`: whether the disk owed something.
+    /// Power was cut. `owed`: whether the disk said of something that it is durable which was not.
     pub fn cut(&mut self, owed: bool) {
         self.broken |= owed;
     }
@@ -71,7 +65,7 @@ impl<S: Clone + PartialEq> Promise<S> {
     pub fn allows(&self, found: &S) -> bool {
         *found == self.kept
             || (self.in_flight && *found == self.asked)
-            || (self.broken && self.since_lie.contains(found))
+            || (self.broken && self.past.contains(found))
     }
 
     /// Whether the store may be beyond help: a lie was found out.
@@ -79,18 +73,13 @@ impl<S: Clone + PartialEq> Promise<S> {
         self.broken
     }
 
-    /// The store was found in this state: from now on it is what must be there. `owes`: whether the disk
-    /// still owes something, so that a power cut can set it back.
-    pub fn settle(&mut self, found: S, owes: bool) {
-        let mut since_lie = Vec::new();
-        if owes {
-            since_lie = std::mem::take(&mut self.since_lie);
-            if since_lie.is_empty() {
-                since_lie.push(self.kept.clone());
-            }
-            since_lie.push(found.clone());
+    /// The store was found in this state: from now on it is what must be there.
+    pub fn settle(&mut self, found: S) {
+        if self.past.len() == PAST_STATES {
+            self.past.pop_front();
         }
-        *self = Self { since_lie, ..Self::new(found) };
+        self.past.push_back(std::mem::replace(&mut self.kept, found.clone()));
+        (self.asked, self.in_flight, self.broken) = (found, false, false);
     }
 }
 
@@ -105,32 +94,23 @@ mod tests {
         assert!(!promise.allows(&2), "it was never sent");
         promise.sent();
         assert!(promise.allows(&1) && promise.allows(&2) && promise.is_in_flight());
-        promise.acknowledged(false);
+        promise.acknowledged();
         assert!(!promise.allows(&1) && promise.allows(&2) && !promise.is_in_flight());
     }
 
     #[test]
-    fn a_lie_counts_only_once_power_was_cut() {
+    fn a_lie_takes_back_what_was_acknowledged_once_power_was_cut() {
         let mut promise = Promise::new(1);
         for state in 2..5 {
             promise.ask(|asked| *asked = state);
-            promise.acknowledged(state < 4);
+            promise.acknowledged();
         }
         promise.cut(false);
-        assert!(!promise.allows(&3) && !promise.may_be_lost(), "the disk has made up for its lies");
-        for state in 5..7 {
-            promise.ask(|asked| *asked = state);
-            promise.acknowledged(true);
-        }
-        assert!(!promise.allows(&5));
+        assert!(!promise.allows(&3) && !promise.may_be_lost());
         promise.cut(true);
-        assert!(promise.allows(&4) && promise.allows(&5) && promise.allows(&6) && !promise.allows(&3));
-        promise.settle(5, true);
-        assert!(!promise.allows(&6) && !promise.may_be_lost());
-        promise.cut(true);
-        assert!(promise.allows(&6) && promise.allows(&5));
-        promise.settle(5, false);
-        promise.cut(false);
-        assert!(!promise.allows(&6));
+        assert!(promise.allows(&1) && promise.allows(&3) && promise.allows(&4) && !promise.allows(&5));
+        assert!(promise.may_be_lost());
+        promise.settle(2);
+        assert!(!promise.allows(&4) && !promise.may_be_lost());
     }
 }

@@ -139,6 +139,23 @@ pub(super) fn check(
     }
 }
 
+/// A member whose database was set back has everything that its log still holds behind it.
+pub(super) fn check_caught_up(truth: &Truth, log: &LogModel, found: &Found) -> Result<(), Violation> {
+    let index = found.database.index();
+    if found.database != truth.database(index) {
+        return Err(violated(format!("an older database does not hold the effects up to {index}")));
+    }
+    check_form(found, index)?;
+    let last = found.entries.last().map_or(index, |entry| entry.index);
+    if last < log.last() {
+        return Err(violated(format!(
+            "the log ends at {last} above an older database, not at {}",
+            log.last()
+        )));
+    }
+    Ok(())
+}
+
 /// Entries follow one another, and reach back to what the database holds.
 fn check_form(found: &Found, applied: u64) -> Result<(), Violation> {
     let gap = found.entries.windows(2).any(|pair| pair[1].index != pair[0].index + 1);

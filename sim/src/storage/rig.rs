@@ -45,6 +45,13 @@ pub(super) enum Trouble {
     Lies,
 }
 
+impl Trouble {
+    /// Whether no operation fails of it.
+    pub fn is_quiet(self) -> bool {
+        matches!(self, Trouble::None | Trouble::Lies)
+    }
+}
+
 impl Rig {
     /// A part by name, with a disk of its own.
     pub fn new(seed: u64, name: &str, trace: &Trace) -> Self {

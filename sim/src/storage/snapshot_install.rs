@@ -15,7 +15,7 @@ use super::backend_prefix::check_snapshot;
 use super::database_model::{CommitSource, DatabaseModel};
 use super::database_run::{FOLDER, content, draw_config, open, path};
 use super::promise::Promise;
-use super::rig::{Rig, Trouble, make_folder, no_panic, unjustified};
+use super::rig::{Rig, make_folder, no_panic, unjustified};
 use crate::disk::{Fault, SimDisk};
 use crate::evidence::Violation;
 use crate::random::{Draw, stream};
@@ -34,6 +34,8 @@ struct TransferRun {
     /// Of the receiver.
     promise: Promise<DatabaseModel>,
     receiver: Option<Storage>,
+    /// Whether the device was to die in an installation, beside the trouble of the transfer.
+    armed_late: bool,
 }
 
 /// A snapshot in chunks.
@@ -58,6 +60,7 @@ pub(super) fn run(rig: Rig, transfers: u64) -> Result<StorageReport, Violation> 
         source: CommitSource::default(),
         promise: Promise::new(DatabaseModel::default()),
         receiver: Some(receiver),
+        armed_late: false,
     };
     for _ in 0..transfers {
         run.commit_both()?;
@@ -84,7 +87,7 @@ impl TransferRun {
             let batch = self.source.draw(&mut self.rig.random, self.promise.kept());
             self.promise.ask(|state| state.commit(&batch));
             receiver.commit(batch).map_err(|fault| unjustified(CLAIM, "committing", &fault))?;
-            self.promise.acknowledged(self.rig.disk.owes());
+            self.promise.acknowledged();
         }
         Ok(())
     }
@@ -113,6 +116,7 @@ impl TransferRun {
     /// Receives and installs a snapshot while something goes wrong.
     fn transfer(&mut self, sent: &Sent) -> Result<(), Violation> {
         let trouble = self.rig.arm_trouble(CHANGES);
+        self.armed_late = false;
         let old = self.receiver.as_ref().map(|receiver| (receiver.snapshot(), self.promise.kept().clone()));
         let outcome = match self.import(sent)? {
             Ok(aside) => self.install(&aside, sent)?,
@@ -125,7 +129,7 @@ impl TransferRun {
                 self.check_installed(old)
             }
             Err(ImportError::Refused(why)) => Err(violated(format!("what was sent was refused: {why}"))),
-            Err(ImportError::Local(fault)) if matches!(trouble, Trouble::None | Trouble::Lies) => {
+            Err(ImportError::Local(fault)) if trouble.is_quiet() && !self.armed_late => {
                 Err(unjustified(CLAIM, "receiving a snapshot", &fault))
             }
             Err(ImportError::Local(_)) => {
@@ -138,7 +142,7 @@ impl TransferRun {
     /// Receives all chunks, unless the receiver loses patience. Gives where the import lies.
     fn import(&mut self, sent: &Sent) -> Result<Result<PathBuf, ImportError>, Violation> {
         let mount = self.rig.disk.mount();
-        let config = draw_config(&mut self.rig.random);
+        let config = draw_config(&mut self.rig.random, true);
         let aside = import_path(path());
         loop {
             let begun = no_panic(CLAIM, "beginning an import", || Import::begin(&*mount, &aside, config))?;
@@ -169,18 +173,24 @@ impl TransferRun {
 
     fn install(&mut self, aside: &Path, sent: &Sent) -> Result<Result<(), ImportError>, Violation> {
         let mount = self.rig.disk.mount();
-        let config = draw_config(&mut self.rig.random);
+        let config = draw_config(&mut self.rig.random, true);
         if self.rig.percent(50) {
             self.receiver = None;
         }
         self.promise.ask(|state| *state = sent.state.clone());
         self.promise.sent();
+        if self.rig.percent(15) {
+            // Around the rename, which is one of many changes.
+            let after = self.rig.random.random_range(1..30);
+            self.rig.disk.arm(Fault::Death, after);
+            self.armed_late = true;
+        }
         let installed = no_panic(CLAIM, "installing", || Storage::install(&*mount, aside, path(), config))?;
         let storage = match installed {
             Ok(storage) => storage,
             Err(fault) => return Ok(Err(fault.into())),
         };
-        self.promise.acknowledged(self.rig.disk.owes());
+        self.promise.acknowledged();
         self.receiver = Some(storage);
         Ok(Ok(()))
     }
@@ -201,7 +211,7 @@ impl TransferRun {
             let mut promise = self.promise.clone();
             promise.cut(self.rig.disk.owes());
             let fork = self.rig.other_cut();
-            let opened = open(&fork, draw_config(&mut self.rig.random))?;
+            let opened = open(&fork, draw_config(&mut self.rig.random, !promise.may_be_lost()))?;
             self.check_opened(&promise, opened)?;
         }
         self.rig.calm();
@@ -212,12 +222,13 @@ impl TransferRun {
         while self.rig.percent(20) {
             let after = self.rig.random.log_uniform(1, 20);
             self.rig.disk.arm(Fault::Death, after);
-            let _ = open(&self.rig.disk, draw_config(&mut self.rig.random))?;
+            let _ = open(&self.rig.disk, draw_config(&mut self.rig.random, true))?;
             self.rig.calm();
             let owed = self.rig.crash();
             self.promise.cut(owed);
         }
-        let opened = open(&self.rig.disk, draw_config(&mut self.rig.random))?;
+        let trusts = !self.promise.may_be_lost();
+        let opened = open(&self.rig.disk, draw_config(&mut self.rig.random, trusts))?;
         match self.check_opened(&self.promise, opened)? {
             Some((storage, found)) => {
                 self.check_cleared()?;
@@ -228,7 +239,7 @@ impl TransferRun {
                     in_flight && found == *self.promise.asked(),
                     "install interrupted, new database",
                 );
-                self.promise.settle(found, self.rig.disk.owes());
+                self.promise.settle(found);
                 self.receiver = Some(storage);
                 self.check_durable()?;
             }
@@ -243,7 +254,7 @@ impl TransferRun {
             return Ok(());
         }
         let fork = self.rig.worst_cut();
-        let opened = open(&fork, draw_config(&mut self.rig.random))?;
+        let opened = open(&fork, draw_config(&mut self.rig.random, true))?;
         self.check_opened(&self.promise, opened).map(|_| ())
     }
 

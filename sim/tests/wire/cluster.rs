@@ -1,7 +1,9 @@
 //! Three members on disks in memory, a client with real stubs, and the story that both tell.
+#![expect(clippy::disallowed_methods, reason = "each world has a thread of its own")]
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,24 +12,40 @@ use detcd::disk::memory::MemoryDisk;
 use detcd::member::{Input, Output, Recovered};
 use detcd::proto::etcdserverpb::kv_client::KvClient;
 use detcd::proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use detcd::proto::etcdserverpb::{PutRequest, RangeRequest, StatusRequest};
+use detcd::proto::etcdserverpb::watch_client::WatchClient;
+use detcd::proto::etcdserverpb::watch_request::RequestUnion;
+use detcd::proto::etcdserverpb::{
+    PutRequest, RangeRequest, StatusRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+};
 use detcd::rt::sim_tcp::Installed;
 use detcd::rt::{self, SystemClock};
-use detcd::server::node::Environment;
+use detcd::server::node::{Environment, NodeConfig};
 use detcd::server::observe::Observer;
 use detcd::server::reach::Reach;
 use detcd::types::MemberId;
 use detcd::types::log::PeerMessage;
-use madsim::runtime::{NodeHandle, Runtime};
+use madsim::runtime::{Handle, NodeHandle, Runtime};
 use madsim::time::TimeHandle;
 use sim::connections::Connections;
 use sim::full::{self, Ended, Member};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 pub const MEMBERS: u8 = 3;
 
 /// How long a client waits for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks for another number of seeds than is usual.
+const SEEDS: &str = "WIRE_SEEDS";
+
+/// The seeds of a test that runs many: so many, unless others are asked for.
+pub fn seeds(usual: u64) -> Range<u64> {
+    let number = std::env::var(SEEDS).ok().map(|number| number.parse().expect("a number of seeds"));
+    0..number.unwrap_or(usual)
+}
+
+/// Entries that a member keeps for one that lags: few, so that snapshots are needed.
+const CATCHUP_ENTRIES: u64 = 20;
 
 /// What happened: lines for people, and every step of every member's loop for the comparison of two runs.
 #[derive(Clone, Default)]
@@ -147,7 +165,8 @@ impl Cluster {
             reach: Reach::Ports,
             observer: Some(Arc::new(self.story.clone())),
         };
-        let ended = self.members[place].start(full::config(member, MEMBERS), environment);
+        let config = NodeConfig { catchup_entries: CATCHUP_ENTRIES, ..full::config(member, MEMBERS) };
+        let ended = self.members[place].start(config, environment);
         self.ended[place] = Some(rt::spawn(async move {
             match ended.await {
                 Ok(Ok(ended)) => Some(ended),
@@ -208,6 +227,19 @@ impl Cluster {
                 let revision = put(channel, &format!("{prefix}{number}"), "value").await;
                 story.tell(format!("{prefix}{number} at revision {revision:?}"));
                 revision.expect("a put with a quorum up");
+            }
+        })
+        .await;
+    }
+
+    /// Twenty puts through any member, whatever becomes of them.
+    pub async fn twenty_tries(&self, prefix: &'static str) {
+        let story = self.story.clone();
+        self.ask(async move {
+            let channel = channel(&[1, 2, 3]);
+            for number in 0..20 {
+                let revision = put(&channel, &format!("{prefix}/{number}"), "value").await;
+                story.tell(format!("{prefix}/{number}: {:?}", revision.map_err(|status| status.code())));
             }
         })
         .await;
@@ -280,6 +312,35 @@ pub async fn has(channel: &Channel, key: &str) -> Result<bool, Status> {
     Ok(response.into_inner().count == 1)
 }
 
+/// A watch stream with one watcher. It lives as long as this value.
+pub struct Watching {
+    _said: rt::sync::mpsc::UnboundedSender<WatchRequest>,
+    pub heard: Streaming<WatchResponse>,
+}
+
+/// Watches the keys with a prefix, from a revision on.
+pub async fn watch(channel: &Channel, prefix: &str, from: i64) -> Result<Watching, Status> {
+    let (said, requests) = rt::sync::mpsc::unbounded_channel();
+    // Everything from the key on, as etcdctl asks for an empty prefix, or all that begin with it.
+    let (key, range_end) = match prefix.as_bytes() {
+        [] => (vec![0], vec![0]),
+        [start @ .., last] => (prefix.into(), [start, &[last + 1]].concat()),
+    };
+    let create = WatchCreateRequest {
+        key: key.into(),
+        range_end: range_end.into(),
+        start_revision: from,
+        ..Default::default()
+    };
+    let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    said.send(create).expect("its receiver is in this function");
+    let requests = futures::stream::unfold(requests, |mut requests| async {
+        requests.recv().await.map(|request| (request, requests))
+    });
+    let heard = in_time(WatchClient::new(channel.clone()).watch(requests)).await?.into_inner();
+    Ok(Watching { _said: said, heard })
+}
+
 async fn leader(members: Vec<u8>) -> u8 {
     let channels: Vec<(u8, Channel)> =
         members.into_iter().map(|member| (member, channel(&[member]))).collect();
@@ -310,8 +371,12 @@ where
             let cluster = Cluster::new(seed);
             let (connections, story) = (cluster.connections.clone(), cluster.story.clone());
             *told.lock().expect("one thread") = story.clone();
+            let nodes: Vec<_> = cluster.members.iter().map(Member::node).collect();
             test(cluster).await;
             story.step("bytes on connections", connections.digest());
+            // What waits in a world that ends is never dropped, disks and databases included.
+            nodes.into_iter().for_each(|node| Handle::current().kill(node));
+            rt::sleep(Duration::from_millis(1)).await;
         });
     });
     let outcome = world.join();

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use detcd::proto::etcdserverpb::watch_client::WatchClient;
-use detcd::proto::etcdserverpb::watch_request::RequestUnion;
-use detcd::proto::etcdserverpb::{WatchCreateRequest, WatchRequest};
 use detcd::rt;
 use sim::connections::{Conditions, Connects, Pace};
 use sim::random;
 use tonic::Code;
 
-use super::cluster::{MEMBERS, channel, client_ip, elapsed, has, in_time, ip, put, simulate};
+use super::cluster::{MEMBERS, channel, client_ip, elapsed, has, in_time, ip, put, simulate, watch};
 
 /// The members but one.
 fn others(member: u8) -> Vec<u8> {
@@ -98,21 +95,12 @@ fn a_watch_over_a_half_open_connection_is_ended_by_keep_alive() {
     simulate(1, |cluster| async move {
         cluster.leader().await;
         let watching = cluster.client.spawn(async {
-            let (say, said) = rt::sync::mpsc::unbounded_channel();
-            let create = WatchCreateRequest { key: "watched".into(), ..Default::default() };
-            let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-            say.send(create).expect("the stream takes it");
-            let said = futures::stream::unfold(said, |mut said| async {
-                said.recv().await.map(|request| (request, said))
-            });
-            let stream = WatchClient::new(channel(&[2])).watch(said).await.expect("a stream");
-            let mut stream = stream.into_inner();
-            assert!(stream.message().await.expect("created").expect("created").created);
-            let event = stream.message().await.expect("an event").expect("an event");
+            let mut stream = watch(&channel(&[2]), "watched", 0).await.expect("a stream");
+            assert!(stream.heard.message().await.expect("created").expect("created").created);
+            let event = stream.heard.message().await.expect("an event").expect("an event");
             assert_eq!(event.events.len(), 1);
             // Silence, until the probes find out.
-            let ended = stream.message().await;
-            drop(say);
+            let ended = stream.heard.message().await;
             (elapsed(), ended.expect_err("the stream ends with an error"))
         });
         rt::sleep(Duration::from_secs(1)).await;

@@ -5,3 +5,4 @@ mod cluster;
 mod determinism;
 mod faults;
 mod speed;
+mod storm;

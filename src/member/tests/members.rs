@@ -13,6 +13,25 @@ fn propose(cluster: &mut Cluster, node: usize, kind: ConfChangeKind, change: &Me
     cluster.run(Now::SECOND);
 }
 
+/// Who votes, by the database of a node.
+fn voters(cluster: &Cluster, node: usize) -> std::collections::BTreeSet<u64> {
+    let applied = cluster.nodes[node].disk.backend.applied.clone().expect("an applied point");
+    applied.voters.into_iter().collect()
+}
+
+#[test]
+fn a_promoted_learner_votes() {
+    let mut cluster = Cluster::new(1);
+    cluster.elect(0);
+    let added = crate::membership::Member::added(vec!["http://new:2380".into()], true, 1);
+    let id = added.id;
+    let change = MemberChange::Add { member: added, max_learners: 1 };
+    propose(&mut cluster, 0, ConfChangeKind::AddLearner, &change);
+    assert_eq!(voters(&cluster, 0).len(), 1);
+    propose(&mut cluster, 0, ConfChangeKind::AddVoter, &MemberChange::Promote(id));
+    assert!(voters(&cluster, 0).contains(&id.0));
+}
+
 #[test]
 fn a_removed_member_is_told_to_stop_and_again_when_it_starts() {
     let mut cluster = Cluster::new(3);
@@ -20,6 +39,7 @@ fn a_removed_member_is_told_to_stop_and_again_when_it_starts() {
     let gone = cluster.nodes[2].id;
     propose(&mut cluster, 0, ConfChangeKind::Remove, &MemberChange::Remove(gone));
     assert_eq!(cluster.view(0).members.len(), 2);
+    assert_eq!(voters(&cluster, 0), cluster.nodes[..2].iter().map(|node| node.id.0).collect());
     // The entry reaches the removed member only if it was sent before it was applied.
     if cluster.nodes[2].removed {
         cluster.nodes[2].removed = false;

@@ -211,6 +211,27 @@ fn the_answer_to_an_earlier_round_serves_nobody() {
     assert_eq!(cluster.replies.get(&second), Some(&Ok(Reply::ReadIndex)));
 }
 
+/// The index of the running round may be older than what was acknowledged meanwhile.
+#[test]
+fn the_answer_to_a_running_round_does_not_serve_who_came_later() {
+    let mut cluster = three();
+    let to_reader = |packet: &super::cluster::Packet| packet.to == 1;
+    let first = cluster.ask(1, Request::ReadIndex);
+    cluster.settle_but(to_reader);
+    let answers = std::mem::take(&mut cluster.network);
+    let written = cluster.ask(0, put("k", "v"));
+    cluster.settle_but(to_reader);
+    assert_eq!(revision(cluster.replies.get(&written)), 2);
+    let late = cluster.ask(1, Request::ReadIndex);
+    for packet in answers {
+        cluster.deliver(packet, true);
+    }
+    let served = [&first, &late].map(|ticket| cluster.replies.contains_key(ticket));
+    assert_eq!(served, [true, false]);
+    cluster.settle();
+    assert_eq!(cluster.replies.get(&late), Some(&Ok(Reply::ReadIndex)));
+}
+
 #[test]
 fn only_a_lone_voter_that_leads_may_skip_the_round() {
     let check = |size, elected, expected: &[bool]| {

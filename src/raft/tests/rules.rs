@@ -109,6 +109,29 @@ fn check_step(bytes: Bytes, expected: Result<(), StepError>) {
     assert_eq!(driver.step(&bytes), expected);
 }
 
+/// The term was written when it was heard of; the vote comes later, and is a promise of its own.
+#[test]
+fn a_vote_in_a_term_that_was_known_is_written_before_it_is_given() {
+    let mut driver = Driver::new(config(1), log(&[(4, 5)], 3, (3, 3))).expect("a whole log");
+    let candidate = |from, last: (u64, u64)| {
+        message(MessageKind::MsgRequestVote, |m| {
+            (m.from, m.term) = (from, 6);
+            (m.index, m.log_term) = last;
+        })
+    };
+    let mut ask = |from, last| {
+        driver.step(&candidate(from, last)).expect("a vote is asked for");
+        let ready = driver.take_ready();
+        let written = ready.persist.as_ref().and_then(|persist| persist.hard_state);
+        let waits = ready.send_after_persist.iter().any(|message| message.to == from);
+        driver.persisted(ready.number);
+        (written.map(|state| (state.term, state.vote)), waits)
+    };
+    // It lacks an entry, so it gets no vote, but it raises the term.
+    assert_eq!(ask(3, (3, 3)), (Some((6, 0)), true));
+    assert_eq!(ask(2, (4, 5)), (Some((6, 2)), true));
+}
+
 #[test]
 fn impossible_messages_are_refused() {
     use MessageKind::*;

@@ -206,4 +206,5 @@ scripts! {
     remove_leader
     transfer
     bounds
+    figure_8
 }

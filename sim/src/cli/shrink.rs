@@ -9,8 +9,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::batch::run_all;
+use super::child::Job;
 use crate::bus::Network;
-use crate::cli::{Job, run_all};
 use crate::clock::EXACT;
 use crate::setup::{Setup, Tuning};
 use crate::workload::Weights;
