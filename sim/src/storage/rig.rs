@@ -92,6 +92,7 @@ impl Rig {
         self.steps.load(Ordering::Relaxed) * STEP_NANOSECONDS
     }
 
+    /// True in `percent` of a hundred draws.
     pub fn percent(&mut self, percent: u32) -> bool {
         self.random.percent(percent)
     }
@@ -131,20 +132,14 @@ impl Rig {
 
     /// Ends the life of the process. Gives whether power was cut while the disk owed something.
     pub fn crash(&mut self) -> bool {
-        let disk = self.disk.clone();
-        self.crash_disk(&disk)
-    }
-
-    /// The same for another disk.
-    pub fn crash_disk(&mut self, disk: &SimDisk) -> bool {
         self.report.crashes += 1;
         self.step();
         if self.percent(25) {
-            disk.kill();
+            self.disk.kill();
             return false;
         }
-        let owed = disk.owes();
-        disk.power_cut(&mut self.random);
+        let owed = self.disk.owes();
+        self.disk.power_cut(&mut self.random);
         owed
     }
 
