@@ -111,7 +111,7 @@ impl Rig {
         let after = self.random.log_uniform(1, operations);
         match trouble {
             Trouble::None => {}
-            Trouble::Fault(fault) => self.disk.arm(fault, after),
+            Trouble::Fault(fault) => self.arm(fault, after),
             Trouble::FullDisk => {
                 let room = self.random.log_uniform(1, 40_000);
                 self.disk.set_capacity(Some(self.disk.used() + room));
@@ -121,6 +121,13 @@ impl Rig {
         self.faults += 1;
         self.tell(|| format!("{trouble:?} within {after} operations"));
         trouble
+    }
+
+    /// Lets a fault strike. A failed sync takes what a lying one has left, like a power cut; so that a promise
+    /// is broken by power cuts alone, the device dies then instead.
+    pub fn arm(&self, fault: Fault, after: u64) {
+        let fault = if fault == Fault::SyncError && self.disk.owes() { Fault::Death } else { fault };
+        self.disk.arm(fault, after);
     }
 
     /// Ends every trouble that has not struck.
