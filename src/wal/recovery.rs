@@ -165,7 +165,23 @@ impl Reader {
             outcome.map_err(|reason: String| self.damaged(position.offset, &reason))?;
             position = next;
         }
+        if synced_to.is_some() {
+            self.check_ends(&position)?;
+        }
         Ok(position)
+    }
+
+    /// Makes sure that a segment ends where the next one says. That one's header may be what an attempt to
+    /// begin it has left, if the write of the true one was lost.
+    fn check_ends(&mut self, end: &Position) -> Result<(), LocalFault> {
+        let segment = self.header;
+        if end.offset + SECTOR_BYTES > self.length {
+            return Err(self.damaged(end.offset, "the file ends before the log does"));
+        }
+        match BatchHeader::decode(self.bytes(end.offset, SECTOR)?, &segment, end.offset) {
+            Some(_) => Err(self.damaged(end.offset, "a batch follows where the next segment goes on")),
+            None => Ok(()),
+        }
     }
 
     /// Reads the batch that is due at a position.

@@ -340,6 +340,23 @@ fn a_segment_that_was_cut_short_is_refused() {
     }
 }
 
+/// A spare may hold the beginning of the very segment that it becomes, from an attempt that failed, after
+/// which the one before went on. Should the write of the true beginning be lost, the old one fits.
+#[test]
+fn the_beginning_of_a_segment_from_an_earlier_attempt_is_refused() {
+    let single = |index: u64| entries(index..index + 1, 1);
+    let (big, promise) = (entries(4..14, 1), HardState { term: 2, vote: 3, commit: 3 });
+    let vote = WalBatch { hard_state: Some(promise), ..Default::default() };
+    let (attempt, _) = log_of(&[single(1), single(2), single(3), big.clone()]);
+    let (disk, _) = log_of(&[single(1), single(2), single(3), vote, big]);
+    assert_eq!(files(&attempt), files(&disk), "both begin a second segment at entry 4");
+    let second = path(&files(&disk)[1]);
+    let mut beginning = vec![0; 1024];
+    attempt.open(&second, OpenMode::Read).unwrap().read_at(0, &mut beginning).unwrap();
+    disk.open(&second, OpenMode::ReadWrite).unwrap().write_at(0, &beginning).unwrap();
+    check_refused(&disk, &["0000000000000001.wal at offset 2560", "a batch follows"]);
+}
+
 #[test]
 fn stale_batches_of_a_recycled_file_are_not_read() {
     // Fill segments, release them, and roll into a recycled one.

@@ -202,7 +202,7 @@ impl DatabaseRun {
             let fault =
                 *self.rig.random.pick(&[Fault::Death, Fault::Death, Fault::SyncError, Fault::ReadError]);
             let after = self.rig.random.log_uniform(1, 40);
-            self.rig.disk.arm(fault, after);
+            self.rig.arm(fault, after);
             let accepted = self.open_and_accept()?;
             self.rig.mark_if(!accepted, "database opening interrupted");
             self.rig.calm();

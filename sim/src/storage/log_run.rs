@@ -98,7 +98,7 @@ impl LogRun {
             let interrupted = self.rig.percent(40);
             if interrupted {
                 let after = self.rig.random.random_range(1..12);
-                self.rig.disk.arm(Fault::Death, after);
+                self.rig.arm(Fault::Death, after);
             }
             let disk = self.rig.disk.mount();
             let made = no_panic(CLAIM, "making the log", || {
@@ -307,7 +307,7 @@ impl LogRun {
     fn try_to_recover(&mut self) -> Result<bool, Violation> {
         let fault = *self.rig.random.pick(&[Fault::Death, Fault::ReadError, Fault::SyncError]);
         let after = self.rig.random.random_range(1..8);
-        self.rig.disk.arm(fault, after);
+        self.rig.arm(fault, after);
         let opened = open(&self.rig.disk, self.config)?;
         let struck = self.rig.disk.armed() == 0;
         self.rig.calm();

@@ -122,7 +122,7 @@ impl MemberRun {
             let interrupted = self.rig.percent(60);
             if interrupted {
                 let after = self.rig.random.log_uniform(1, 80);
-                self.rig.disk.arm(Fault::Death, after);
+                self.rig.arm(Fault::Death, after);
             }
             let home = self.home();
             let made = no_panic(CLAIM, "making the member", || self.start(&home))?;
@@ -362,7 +362,7 @@ impl MemberRun {
         while self.rig.percent(25) {
             let fault = *self.rig.random.pick(&[Fault::Death, Fault::Death, Fault::SyncError]);
             let after = self.rig.random.log_uniform(1, 60);
-            self.rig.disk.arm(fault, after);
+            self.rig.arm(fault, after);
             let home = self.home();
             let opened = no_panic(CLAIM, "starting the member", || self.start(&home))?;
             let struck = self.rig.disk.armed() == 0;

@@ -92,6 +92,7 @@ impl Rig {
         self.steps.load(Ordering::Relaxed) * STEP_NANOSECONDS
     }
 
+    /// True in `percent` of a hundred draws.
     pub fn percent(&mut self, percent: u32) -> bool {
         self.random.percent(percent)
     }
@@ -110,7 +111,7 @@ impl Rig {
         let after = self.random.log_uniform(1, operations);
         match trouble {
             Trouble::None => {}
-            Trouble::Fault(fault) => self.disk.arm(fault, after),
+            Trouble::Fault(fault) => self.arm(fault, after),
             Trouble::FullDisk => {
                 let room = self.random.log_uniform(1, 40_000);
                 self.disk.set_capacity(Some(self.disk.used() + room));
@@ -122,6 +123,13 @@ impl Rig {
         trouble
     }
 
+    /// Lets a fault strike. A failed sync takes what a lying one has left, like a power cut; so that a promise
+    /// is broken by power cuts alone, the device dies then instead.
+    pub fn arm(&self, fault: Fault, after: u64) {
+        let fault = if fault == Fault::SyncError && self.disk.owes() { Fault::Death } else { fault };
+        self.disk.arm(fault, after);
+    }
+
     /// Ends every trouble that has not struck.
     pub fn calm(&self) {
         self.disk.disarm();
@@ -131,20 +139,14 @@ impl Rig {
 
     /// Ends the life of the process. Gives whether power was cut while the disk owed something.
     pub fn crash(&mut self) -> bool {
-        let disk = self.disk.clone();
-        self.crash_disk(&disk)
-    }
-
-    /// The same for another disk.
-    pub fn crash_disk(&mut self, disk: &SimDisk) -> bool {
         self.report.crashes += 1;
         self.step();
         if self.percent(25) {
-            disk.kill();
+            self.disk.kill();
             return false;
         }
-        let owed = disk.owes();
-        disk.power_cut(&mut self.random);
+        let owed = self.disk.owes();
+        self.disk.power_cut(&mut self.random);
         owed
     }
 

@@ -182,7 +182,7 @@ impl TransferRun {
         if self.rig.percent(15) {
             // Around the rename, which is one of many changes.
             let after = self.rig.random.random_range(1..30);
-            self.rig.disk.arm(Fault::Death, after);
+            self.rig.arm(Fault::Death, after);
             self.armed_late = true;
         }
         let installed = no_panic(CLAIM, "installing", || Storage::install(&*mount, aside, path(), config))?;
@@ -221,7 +221,7 @@ impl TransferRun {
         no_panic(CLAIM, "closing the database", || drop(receiver))?;
         while self.rig.percent(20) {
             let after = self.rig.random.log_uniform(1, 20);
-            self.rig.disk.arm(Fault::Death, after);
+            self.rig.arm(Fault::Death, after);
             let _ = open(&self.rig.disk, draw_config(&mut self.rig.random, true))?;
             self.rig.calm();
             let owed = self.rig.crash();
