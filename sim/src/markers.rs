@@ -55,7 +55,7 @@ markers! {
         "An entry of an earlier term is durable on a majority and not committed: figure 8 (c) of Raft.";
     MAJORITY_OVERWRITTEN, "entry of a majority overwritten", SCENARIOS,
         "Such an entry is replaced by another leader's after all: figure 8 (d) of Raft.";
-    OLD_ENTRY_COMMITTED, "old entry committed by a new leader", ALL,
+    OLD_ENTRY_COMMITTED, "old entry committed by a new leader", BUS,
         "An entry is first known to be committed in a later term than its own.";
     LEADER_NOT_DURABLE, "committed before its leader's disk", BUS,
         "An entry is on a majority of durable logs before it is durable on its leader.";
@@ -75,27 +75,27 @@ markers! {
         "A snapshot does not arrive whole, and its sender hears of that.";
     SNAPSHOT_AGAIN, "snapshot sent again", BUS,
         "A member gets another snapshot after one that did not arrive.";
-    SNAPSHOT_INSTALLED, "snapshot installed", ALL,
+    SNAPSHOT_INSTALLED, "snapshot installed", BUS,
         "A received database has taken the place of a member's own.";
     INSTALLED_UNDER_WATCHERS, "snapshot installed under watchers", BUS,
         "The same while clients watch on that member.";
 
     // Crashes and disks.
-    REPLAYED, "log applied again", ALL,
+    REPLAYED, "log applied again", BUS,
         "A member begins with entries that its database does not hold, and applies them again.";
-    UNSYNCED_LOST, "unsynced entries lost", ALL,
+    UNSYNCED_LOST, "unsynced entries lost", BUS,
         "A member begins without entries that it had given to its log before the crash.";
-    TORN_TAIL, "torn tail cut", ALL,
+    TORN_TAIL, "torn tail cut", BUS,
         "A log ends in a batch that was torn by a power cut, and recovery cuts it off.";
     DIED_RECOVERING, "died while recovering", BUS,
         "A member's device dies before the member has made its state whole again.";
-    ALL_LOST_POWER, "all lost power and came back", ALL,
+    ALL_LOST_POWER, "all lost power and came back", BUS,
         "No member has power at some moment; later the cluster commits on top of what it had.";
     REFUSED_TO_START, "refused to start on damage", LITE,
         "A member finds its disk damaged and does not start.";
-    STOPPED_BY_DISK, "stopped by a failing disk", ALL,
+    STOPPED_BY_DISK, "stopped by a failing disk", BUS,
         "A running member stops because its disk fails.";
-    DIED_UNSYNCED, "device died before a sync", ALL,
+    DIED_UNSYNCED, "device died before a sync", BUS,
         "A device dies while it holds writes that were not synced.";
     COMPACTION_UNFINISHED, "began with a compaction unfinished", LITE_AND_WATCH,
         "A member begins with a compaction that an earlier run of it has not finished.";
@@ -107,7 +107,7 @@ markers! {
         "A follower's question for a read index is open when it learns of another leader, or of none.";
     DEPOSED_READ, "read on a deposed leader waited", BUS,
         "A linearizable read comes to a leader that another one has replaced; it is not answered in that role.";
-    STALE_READ, "stale serializable read", ALL,
+    STALE_READ, "stale serializable read", BUS,
         "A serializable read is answered from an older revision than one that was told before it began.";
     READ_COMPACTED, "compaction overtook a read", LITE_AND_WATCH,
         "A read of a revision that was there when it began is refused, since that has been compacted.";
@@ -115,7 +115,7 @@ markers! {
     // Compactions.
     COMPACTION, "compaction committed", ALL,
         "A compaction is committed; its work in the background begins.";
-    COMPACTED_PHYSICALLY, "physical compaction", ALL,
+    COMPACTED_PHYSICALLY, "physical compaction", BUS,
         "A client that waits for the end of a compaction's work is answered.";
 
     // Watches.
@@ -127,7 +127,7 @@ markers! {
         "A watcher that heard of events as they happened reads too slowly and is served from history.";
     OVERTAKEN, "compaction overtook a watcher", WATCH,
         "A watcher is cancelled by a compaction that came after the watcher.";
-    WATCH_COMPACTED, "watch of a compacted revision refused", ALL,
+    WATCH_COMPACTED, "watch of a compacted revision refused", BUS,
         "A watcher asks for a revision that is compacted already.";
     FRAGMENTED, "response fragmented", WATCH,
         "A response is sent in several parts, as its watcher asked for.";
@@ -187,7 +187,7 @@ markers! {
     REFUSED_LEASE_EXISTS, "refused: lease exists", BUS, "A lease with an id that another one has.";
 
     // Clocks and processes.
-    WALL_BACK, "wall clock went backwards", ALL,
+    WALL_BACK, "wall clock went backwards", BUS,
         "The wall clock of a running member is set back.";
     CLOCK_FROZEN, "clock stood still", BUS,
         "The clock of a running member stands still for a while.";

@@ -212,7 +212,7 @@ impl Plan {
             power: random.percent(45),
             pause: random.percent(35),
             disk: random.percent(35),
-            damage: random.percent(12),
+            damage: random.percent(18),
             clock: random.percent(40),
             leadership: random.percent(30),
             connections: profile == Profile::Full && random.percent(60),
@@ -244,7 +244,7 @@ fn draw_when(random: &mut Random, at: u64) -> When {
         4 | 5 => When::MemberLags(at, random.log_uniform(1, 30)),
         6 => When::LeaderChanged(at),
         7 => When::Committed(at, random.log_uniform(1, 30)),
-        8 | 9 => {
+        8..=10 => {
             let marker = *random.pick(&[
                 markers::SNAPSHOT_SENT,
                 markers::SNAPSHOT_SENT,
@@ -287,10 +287,12 @@ fn draw_action(
 ) -> Option<Action> {
     let target = draw_target(random, members);
     let number = random.random_range(1..=members);
-    let class = random.random_range(0..if classes.connections { 19 } else { 16 });
+    let class = random.random_range(0..if classes.connections { 20 } else { 17 });
     match class {
         0..4 if classes.network && members > 1 => Some(match random.random_range(0..9) {
-            0 | 1 => Action::Isolate(target, Direction::Both),
+            0 => Action::Isolate(target, Direction::Both),
+            // Who goes on to believe that it leads is the most dangerous.
+            1 => Action::Isolate(Target::Leader, Direction::Both),
             2 => Action::Isolate(target, Direction::In),
             3 => Action::Isolate(target, Direction::Out),
             4 => Action::Split((1..=members).filter(|_| random.percent(50)).collect()),
@@ -317,8 +319,8 @@ fn draw_action(
         8 | 9 if classes.power => {
             Some(if random.percent(30) { Action::PowerCutAll } else { Action::PowerCut(target) })
         }
-        10 if classes.pause => Some(Action::Pause(target)),
-        11 if classes.clock => Some(Action::Clock(
+        10 if classes.pause => Some(Action::Pause(if random.percent(40) { Target::Leader } else { target })),
+        11 | 12 if classes.clock => Some(Action::Clock(
             target,
             if random.percent(50) {
                 ClockFault::Step(random.random_range(-3_600_000..=3_600_000))
@@ -326,8 +328,8 @@ fn draw_action(
                 ClockFault::Freeze(random.percent(50))
             },
         )),
-        12 if classes.leadership && members > 1 => Some(Action::MoveLeader(number)),
-        13 | 14 if classes.disk => Some(Action::Disk(
+        13 if classes.leadership && members > 1 => Some(Action::MoveLeader(number)),
+        14 | 15 if classes.disk => Some(Action::Disk(
             target,
             match random.random_range(0..6) {
                 0 => DiskFault::WriteFails(random.log_uniform(1, 40)),
@@ -337,7 +339,7 @@ fn draw_action(
                 _ => DiskFault::DiesAt(random.log_uniform(1, 60)),
             },
         )),
-        16.. => Some(Action::Connections(
+        17.. => Some(Action::Connections(
             target,
             *random.pick(&[
                 ConnectionFault::Reset,
@@ -348,7 +350,7 @@ fn draw_action(
                 ConnectionFault::Pieces,
             ]),
         )),
-        15 if classes.damage && members >= 3 => {
+        16 if classes.damage && members >= 3 => {
             Some(Action::Disk(Target::Member(damaged), DiskFault::Rot(random.log_uniform(1, 500) as u32)))
         }
         _ => None,

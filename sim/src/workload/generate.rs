@@ -142,7 +142,7 @@ impl Generator {
     fn value(&mut self, random: &mut Random) -> Bytes {
         self.count += 1;
         let name = format!("c{}-{}", self.client, self.count);
-        if random.percent(5) {
+        if random.percent(8) {
             let mut value = name.into_bytes();
             value.resize(value.len().max(self.workload.large_value), b'.');
             return value.into();

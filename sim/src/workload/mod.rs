@@ -136,7 +136,8 @@ impl Workload {
             keys: random.log_uniform(2, 30) as u32,
             roaming_percent: random.random_range(0..=60),
             watchers,
-            large_value: if random.percent(20) { 20_000 } else { 200 },
+            // A batch of the log must be larger than a sector to be torn.
+            large_value: *random.pick(&[200, 2000, 2000, 20_000]),
             weights,
         }
     }
