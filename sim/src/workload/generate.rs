@@ -142,7 +142,8 @@ impl Generator {
     fn value(&mut self, random: &mut Random) -> Bytes {
         self.count += 1;
         let name = format!("c{}-{}", self.client, self.count);
-        if random.percent(8) {
+        let often = if self.workload.large_value > 4000 { 5 } else { 25 };
+        if random.percent(often) {
             let mut value = name.into_bytes();
             value.resize(value.len().max(self.workload.large_value), b'.');
             return value.into();

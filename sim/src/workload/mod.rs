@@ -49,7 +49,7 @@ pub struct Workload {
     pub watchers: u32,
     /// How often they do not read for a while, of a hundred times that they have read.
     pub slow_reader_percent: u32,
-    /// Bytes of large values, of which there are few.
+    /// Bytes of large values: a few if they are very large, else every fourth.
     pub large_value: usize,
     /// How often each kind of request is made, 0 for never.
     pub weights: Weights,
