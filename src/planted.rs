@@ -168,7 +168,7 @@ bugs! {
     OldTermCommitted, "old-term-committed",
         "A leader commits an entry of an earlier term by counting its copies (Raft, figure 8).",
         [Agreement, NoPanic],
-        waits: "a scripted run: Raft's figure 8 needs elections in one certain order";
+        waits: "elections in one certain order, which no plan is drawn for: `cargo sim scenarios raft-figure-8` finds it";
     ProposalRetried, "proposal-retried",
         "A proposal that is not answered within a tick is proposed a second time.",
         [Once, Linearizable];

@@ -431,7 +431,6 @@ fn member_config(config: &NodeConfig, cluster_id: ClusterId, member_id: MemberId
                 checkpoint: config.lease_checkpoint,
                 checkpoint_interval: nanoseconds(config.lease_checkpoint_interval),
                 revoke_retry: REVOKE_RETRY,
-                ..LessorConfig::default()
             },
             quota: Quota::new(config.quota_backend_bytes),
         },

@@ -176,6 +176,9 @@ struct ScenarioArguments {
     /// Runs at the same time. Default: one for each core.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Arms a planted bug by its name.
+    #[arg(long)]
+    arm: Option<String>,
     /// Names them and tells their stories, and runs none.
     #[arg(long)]
     list: bool,

@@ -32,7 +32,7 @@ pub fn scenarios(arguments: &ScenarioArguments) -> Done {
     let mut runs = Vec::new();
     for scenario in &chosen {
         for attempt in 0..scenario.tries {
-            jobs.push(job(&folder, scenario, attempt)?);
+            jobs.push(Job { arm: arguments.arm.clone(), ..job(&folder, scenario, attempt)? });
             runs.push(scenario);
         }
     }

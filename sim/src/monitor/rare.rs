@@ -215,7 +215,8 @@ pub fn takes(state: &mut State, member: MemberNumber, input: &Input) {
 fn takes_message(state: &mut State, member: MemberNumber, message: &Bytes) {
     match raft::peek(message).map(|head| head.kind) {
         Some(MessageKind::MsgPropose) => {
-            if !state.seen(member).proposals.insert(fnv(message)) {
+            let is_new = state.seen(member).proposals.insert(fnv(message));
+            if !is_new {
                 state.mark(member, markers::PROPOSAL_TWICE);
             }
         }

@@ -289,10 +289,10 @@ fn draw_action(
     let number = random.random_range(1..=members);
     let class = random.random_range(0..if classes.connections { 20 } else { 17 });
     match class {
-        0..4 if classes.network && members > 1 => Some(match random.random_range(0..9) {
+        0..4 if classes.network && members > 1 => Some(match random.random_range(0..11) {
             0 => Action::Isolate(target, Direction::Both),
             // Who goes on to believe that it leads is the most dangerous.
-            1 => Action::Isolate(Target::Leader, Direction::Both),
+            1 | 9 | 10 => Action::Isolate(Target::Leader, Direction::Both),
             2 => Action::Isolate(target, Direction::In),
             3 => Action::Isolate(target, Direction::Out),
             4 => Action::Split((1..=members).filter(|_| random.percent(50)).collect()),

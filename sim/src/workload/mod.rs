@@ -127,7 +127,7 @@ impl Workload {
             _ => random.random_range(0..=3),
         };
         let slow_reader_percent = if random.percent(50) { 2 } else { random.random_range(5..=30) };
-        Self {
+        let mut workload = Self {
             clients,
             slow_reader_percent,
             calls: random.log_uniform(40, 140) as u32,
@@ -139,7 +139,23 @@ impl Workload {
             // A batch of the log must be larger than a sector to be torn.
             large_value: *random.pick(&[200, 2000, 2000, 20_000]),
             weights,
+        };
+        if random.percent(15) {
+            workload.read_everywhere(random);
         }
+        workload
+    }
+
+    /// Many quick reads of few keys on all members: so that some fall into the short time in which a leader
+    /// does not know that it has been replaced.
+    fn read_everywhere(&mut self, random: &mut Random) {
+        self.clients = 6;
+        self.calls = random.log_uniform(120, 220) as u32;
+        self.pause_ms = random.log_uniform(2, 15);
+        self.patience_ms = random.log_uniform(800, 3000);
+        self.keys = random.random_range(2..=4);
+        self.roaming_percent = 70;
+        self.weights.get = 60;
     }
 
     /// About how long the clients take when nothing goes wrong.
