@@ -19,7 +19,7 @@ use madsim::runtime::Runtime;
 
 use crate::buggify::{self, Buggify};
 use crate::checkers::{self, Options};
-use crate::clock::{EXACT, true_time};
+use crate::clock::{EXACT, MOST_DRIFT, true_time};
 use crate::coverage;
 use crate::disk::charge_blocking_work;
 use crate::evidence::{ClockBounds, Evidence, Violation};
@@ -149,6 +149,9 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
         ..Evidence::default()
     };
     (evidence.operations, evidence.streams) = recorder.history();
+    if setup.strict_reads {
+        evidence.operations.iter_mut().for_each(|operation| be_strict(&mut operation.request));
+    }
     let mut violations = world.monitor().violations();
     let (rest, contents) = match result {
         Ok(mut rest) => {
@@ -189,6 +192,13 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
     }
 }
 
+/// Forgets that a read said that an older state would do.
+fn be_strict(request: &mut Request) {
+    if let Request::Range(range) | Request::RangeStream(range) = request {
+        range.serializable = false;
+    }
+}
+
 fn heard_events(evidence: &Evidence) -> u64 {
     let words = evidence.streams.iter().flat_map(|stream| &stream.words);
     words
@@ -197,7 +207,7 @@ fn heard_events(evidence: &Evidence) -> u64 {
 }
 
 fn clock_bounds(setup: &Setup) -> ClockBounds {
-    let rates = || setup.clocks.iter().map(|(rate, _)| *rate);
+    let rates = || setup.clocks.iter().map(|(rate, _)| (*rate).clamp(EXACT - MOST_DRIFT, EXACT + MOST_DRIFT));
     let has = |wanted: fn(&Action) -> bool| setup.plan.steps.iter().any(|step| wanted(&step.action));
     // A clock that stood still, or a process that did, is as slow as it gets; one that then makes up for
     // it is as fast.
@@ -228,11 +238,13 @@ fn options(setup: &Setup, evidence: &Evidence, rest: Option<&Rest>) -> Options {
     }
 }
 
-/// The streams that nobody ended.
+/// The streams that nobody ended, to members that serve.
 fn open_streams(evidence: &Evidence) -> Vec<usize> {
-    let is_open =
-        |stream: &&Stream| !stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left));
-    evidence.streams.iter().filter(is_open).map(|stream| stream.number).collect()
+    let serves = |member| evidence.contents.iter().any(|contents| contents.member == member);
+    let is_ended =
+        |stream: &Stream| stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left));
+    let open = evidence.streams.iter().filter(|stream| serves(stream.member) && !is_ended(stream));
+    open.map(|stream| stream.number).collect()
 }
 
 /// A cluster that came to rest.

@@ -138,17 +138,8 @@ impl Shrinker {
     fn run(&self, setups: &[Setup]) -> Result<Vec<Option<(String, String)>>, String> {
         let mut jobs = Vec::new();
         for (number, setup) in setups.iter().enumerate() {
-            let file = self.folder.join(format!("{number}.json"));
-            let text = serde_json::to_string(setup).map_err(|error| error.to_string())?;
-            std::fs::write(&file, text)
-                .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-            jobs.push(Job {
-                seed: setup.seed,
-                profile: setup.profile,
-                setup: Some(file),
-                arm: self.arm.clone(),
-                wall_limit: Duration::from_secs(20),
-            });
+            let job = Job::of_setup(setup, self.folder.join(format!("{number}.json")))?;
+            jobs.push(Job { arm: self.arm.clone(), wall_limit: Duration::from_secs(20), ..job });
         }
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
         let batch = run_all(&jobs, at_once, false, |_| false)?;
