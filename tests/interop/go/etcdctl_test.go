@@ -422,10 +422,15 @@ type runningCtl struct {
 
 func startCtl(t testing.TB, c *cluster.Cluster, args ...string) *runningCtl {
 	t.Helper()
+	return startProgram(t, etcdctlPath, append([]string{"--endpoints", strings.Join(c.Endpoints(), ",")}, args...)...)
+}
+
+// startProgram starts an etcdctl of any version.
+func startProgram(t testing.TB, path string, args ...string) *runningCtl {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	args = append([]string{"--endpoints", strings.Join(c.Endpoints(), ",")}, args...)
-	cmd := exec.CommandContext(ctx, etcdctlPath, args...)
+	cmd := exec.CommandContext(ctx, path, args...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
