@@ -126,7 +126,14 @@ impl Kind {
 
 fn candidates(operations: &[Operation], settings: Settings) -> Vec<Candidate<'_>> {
     let mut candidates = Vec::new();
+    let granted: BTreeSet<i64> = operations.iter().filter_map(granted).collect();
     for operation in operations {
+        if matches!(&operation.request, Request::LeaseRevoke(revoke) if !granted.contains(&revoke.id))
+            && matches!(operation.outcome, Outcome::Answered(_))
+        {
+            // Of a lease whose grant nobody heard of: it has no keys, and its end makes no revision.
+            continue;
+        }
         candidates.extend(candidate(operation, settings));
         if let Request::LeaseGrant(grant) = &operation.request
             && !matches!(operation.outcome, Outcome::Failed(_))
@@ -141,6 +148,15 @@ fn candidates(operations: &[Operation], settings: Settings) -> Vec<Candidate<'_>
         }
     }
     candidates
+}
+
+/// The id of a lease that an operation may have granted, if anybody knows it.
+fn granted(operation: &Operation) -> Option<i64> {
+    let Request::LeaseGrant(grant) = &operation.request else { return None };
+    match &operation.outcome {
+        Outcome::Answered(Answer::LeaseGrant(answer)) => Some(answer.id),
+        _ => Some(grant.id).filter(|id| *id != 0),
+    }
 }
 
 fn candidate(operation: &Operation, settings: Settings) -> Option<Candidate<'_>> {

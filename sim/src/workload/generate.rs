@@ -76,6 +76,8 @@ pub struct Generator {
     count: u64,
     workload: Workload,
     learnt: Learnt,
+    /// Keys that the branch under way of a transaction writes already.
+    written: BTreeSet<Bytes>,
 }
 
 /// Every key begins with this.
@@ -87,7 +89,7 @@ const DISARM_PERCENT: u32 = 30;
 impl Generator {
     /// A generator for a client, which shares what is learnt with others.
     pub fn new(client: u32, workload: Workload, learnt: Learnt) -> Self {
-        Self { client, count: 0, workload, learnt }
+        Self { client, count: 0, workload, learnt, written: BTreeSet::new() }
     }
 
     /// The next request.
@@ -192,7 +194,7 @@ impl Generator {
 
     fn lease(&self, random: &mut Random) -> i64 {
         let facts = self.learnt.lock();
-        if facts.leases.is_empty() || random.percent(3) {
+        if facts.leases.is_empty() || random.percent(6) {
             return random.random_range(-5..=100);
         }
         *random.pick(&facts.leases)
@@ -319,35 +321,66 @@ impl Generator {
     }
 
     fn txn(&mut self, random: &mut Random, depth: u32) -> pb::TxnRequest {
+        if depth == 0 {
+            self.written.clear();
+        }
         let compare = (0..random.random_range(0..=2)).map(|_| self.compare(random)).collect();
         let success = self.operations(random, depth);
+        if depth == 0 {
+            self.written.clear();
+        }
         let failure = if random.percent(60) { self.operations(random, depth) } else { Vec::new() };
         pb::TxnRequest { compare, success, failure }
     }
 
     fn operations(&mut self, random: &mut Random, depth: u32) -> Vec<pb::RequestOp> {
-        (0..random.random_range(0..=4))
-            .map(|_| {
-                operation(match random.random_range(0..12) {
-                    0..5 => Operation::RequestPut(self.put(random)),
-                    8 => Operation::RequestRange(pb::RangeRequest {
-                        key: self.key(random),
-                        revision: self.some_revision(random),
-                        ..Default::default()
-                    }),
-                    5..8 => match self.list(random) {
-                        Request::Range(range) | Request::RangeStream(range) => Operation::RequestRange(range),
-                        _ => Operation::RequestRange(pb::RangeRequest {
-                            key: self.key(random),
-                            ..Default::default()
-                        }),
-                    },
-                    9 | 10 => Operation::RequestDeleteRange(self.delete(random)),
-                    _ if depth < 2 => Operation::RequestTxn(self.txn(random, depth + 1)),
-                    _ => Operation::RequestPut(self.put(random)),
-                })
+        (0..random.random_range(0..=4)).map(|_| operation(self.operation(random, depth))).collect()
+    }
+
+    fn operation(&mut self, random: &mut Random, depth: u32) -> Operation {
+        let get = |this: &Self, random: &mut Random, revision| {
+            Operation::RequestRange(pb::RangeRequest {
+                key: this.key(random),
+                revision,
+                ..Default::default()
             })
-            .collect()
+        };
+        match random.random_range(0..13) {
+            8 => {
+                let revision = self.some_revision(random);
+                get(self, random, revision)
+            }
+            5..8 => match self.list(random) {
+                Request::Range(range) | Request::RangeStream(range) => Operation::RequestRange(range),
+                _ => get(self, random, 0),
+            },
+            9 | 10 => {
+                let mut delete = self.delete(random);
+                if delete.range_end.is_empty()
+                    && let Some(key) = self.unwritten(random)
+                {
+                    delete.key = key;
+                }
+                Operation::RequestDeleteRange(delete)
+            }
+            11 | 12 if depth < 2 => Operation::RequestTxn(self.txn(random, depth + 1)),
+            _ => {
+                let put = self.put(random);
+                match self.unwritten(random) {
+                    Some(key) => Operation::RequestPut(pb::PutRequest { key, ..put }),
+                    None => get(self, random, 0),
+                }
+            }
+        }
+    }
+
+    /// A key that the transaction under way does not write yet: writing one twice is refused, and not
+    /// interesting so often.
+    fn unwritten(&mut self, random: &mut Random) -> Option<Bytes> {
+        let careless = random.percent(5);
+        let key = (0..4).map(|_| self.key(random)).find(|key| careless || !self.written.contains(key))?;
+        self.written.insert(key.clone());
+        Some(key)
     }
 
     fn compare(&mut self, random: &mut Random) -> pb::Compare {
