@@ -67,8 +67,8 @@ const FIRST_OBSERVER: u32 = 500;
 /// member believes it to have.
 const REVOKING_SHARE: u64 = 3;
 
-/// Leases that no client has asked for live for so many seconds at least.
-const LONG_TTL: i64 = 30;
+/// Leases of so many seconds do not run out before a run ends.
+const LONG_TTL: i64 = 7;
 
 /// What became of a run.
 #[derive(Clone, Debug, Default)]
@@ -340,10 +340,8 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
     let healed = true_time();
     world.hold_still();
     must_serve(world, recorder, core[0]).await?;
-    if setup.workload.sessions > 0 {
-        // As long as they live, their rest is written to the log again and again.
-        revoke_leases(world, recorder, core[0], LONG_TTL).await?;
-    }
+    // As long as they live, their rest is written to the log again and again.
+    revoke_leases(world, recorder, core[0], LONG_TTL).await?;
     come_to_rest(world, WATCHERS_CATCH_UP).await?;
     if setup.seed.is_multiple_of(REVOKING_SHARE) {
         revoke_leases(world, recorder, core[0], 0).await?;

@@ -210,7 +210,11 @@ impl Setup {
         let disk = draw_latency(&mut stream(seed, "disk latency"));
         let clocks = draw_clocks(&mut stream(seed, "clocks"), profile, members);
         let workload = Workload::draw(&mut stream(seed, "workload"), profile);
-        let plan = Plan::draw(&mut stream(seed, "nemesis"), profile, members, workload.milliseconds());
+        let milliseconds = workload.milliseconds();
+        let mut plan = Plan::draw(&mut stream(seed, "nemesis"), profile, members, milliseconds);
+        if workload.reads_everywhere && members > 1 {
+            plan.depose_leaders(&mut stream(seed, "deposed leaders"), milliseconds, tuning.election_ms());
+        }
         let left_behind =
             if members >= 3 && topology.percent(25) { topology.random_range(1..=members) } else { 0 };
         let buggify = stream(seed, "buggify").percent(60);

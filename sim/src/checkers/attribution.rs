@@ -267,7 +267,7 @@ impl Attribution {
             let may_be = |call: &&Operation| {
                 call.called <= at[place] && steps::is_further_step(&call.request, &request.command)
             };
-            if calls.iter().any(|call| may_be(call)) {
+            if calls.iter().any(may_be) {
                 self.owners[place] = Owner::Service;
             }
         }

@@ -90,7 +90,7 @@ fn led(case: &Case<'_>, observation: &Observation, told: &KeyValue, since: usize
         if line.first().is_some_and(|first| *first == told) {
             return true;
         }
-        if !line.iter().any(|record| *record == told) {
+        if !line.contains(&told) {
             // Gone or changed: it does not come back.
             return false;
         }

@@ -442,7 +442,12 @@ impl Generator {
             1 => -random.random_range(1..=5),
             _ => 0,
         };
-        Request::LeaseGrant(pb::LeaseGrantRequest { ttl: random.random_range(1..=6), id })
+        let ttl = if random.percent(self.workload.long_lease_percent) {
+            random.random_range(8..=20)
+        } else {
+            random.random_range(1..=6)
+        };
+        Request::LeaseGrant(pb::LeaseGrantRequest { ttl, id })
     }
 
     /// Requests that must be refused, and lose nothing.

@@ -61,6 +61,10 @@ pub struct Workload {
     pub slow_reader_percent: u32,
     /// Bytes of large values: a few if they are very large, else every fourth.
     pub large_value: usize,
+    /// Percentage of leases that live too long to run out in a run.
+    pub long_lease_percent: u32,
+    /// Whether it is one of the runs with many quick reads on all members, under leaders that are replaced.
+    pub reads_everywhere: bool,
     /// Percentage of alarms raised by clients that say that data is corrupt, and stop every write.
     pub corrupt_percent: u32,
     /// How often each kind of request is made, 0 for never.
@@ -107,6 +111,8 @@ impl Default for Workload {
             lines: 1,
             slow_reader_percent: 2,
             large_value: 200,
+            long_lease_percent: 10,
+            reads_everywhere: false,
             corrupt_percent: 0,
             weights: Weights {
                 put: 20,
@@ -158,6 +164,8 @@ impl Workload {
             lines: 1,
             // A batch of the log must be larger than a sector to be torn.
             large_value: *random.pick(&[200, 2000, 2000, 20_000]),
+            long_lease_percent: 10,
+            reads_everywhere: false,
             corrupt_percent: 0,
             weights,
         };
@@ -167,6 +175,11 @@ impl Workload {
         if random.percent(15) {
             workload.weights.alarm = random.random_range(1..=4);
             workload.corrupt_percent = if random.percent(50) { 15 } else { 0 };
+        }
+        if profile == Profile::Lease && random.percent(50) {
+            workload.long_lease_percent = 60;
+            workload.weights.keep_alive = random.random_range(1..=5);
+            workload.weights.time_to_live = 20;
         }
         let with_sessions = match profile {
             Profile::Lease => 40,
@@ -191,6 +204,7 @@ impl Workload {
         self.keys = random.random_range(2..=4);
         self.roaming_percent = 70;
         self.weights.get = 60;
+        self.reads_everywhere = true;
     }
 
     /// About how long the clients take when nothing goes wrong.

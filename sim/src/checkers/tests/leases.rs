@@ -149,4 +149,10 @@ fn a_rest_that_the_log_tells_is_not_forgotten() {
     recorder.log(checkpoint(0));
     told(&mut recorder, 100);
     recorder.expect_good();
+    recorder.log(checkpoint(40));
+    recorder.now += SECOND;
+    recorder.log(checkpoint(42));
+    recorder.expect_good();
+    recorder.log(checkpoint(0));
+    recorder.expect_bad(lease::check, "leaves 100 s of lease 1, entry 6 before it left 42 s");
 }
