@@ -164,6 +164,8 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
     let options = options(&setup, &evidence, rest.as_ref());
     let look = |case: &checkers::Case<'_>| {
         coverage::mark(case, &trace, true_time());
+        let places = case.carried_out().map(|(number, at)| (number, (at.index, at.revision)));
+        trace.link(&places.collect());
         checkers::claims(case)
     };
     let found = world
