@@ -240,13 +240,20 @@ fn options(setup: &Setup, evidence: &Evidence, rest: Option<&Rest>) -> Options {
     }
 }
 
-/// The streams that nobody ended, to members that serve.
+/// The streams that nobody ended, to members that serve in the same run in which the stream was opened: a
+/// client that reads and says nothing learns of a machine that lost power by its own probes, after a while.
 fn open_streams(evidence: &Evidence) -> Vec<usize> {
     let serves = |member| evidence.contents.iter().any(|contents| contents.member == member);
-    let is_ended =
-        |stream: &Stream| stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left));
-    let open = evidence.streams.iter().filter(|stream| serves(stream.member) && !is_ended(stream));
-    open.map(|stream| stream.number).collect()
+    let began = |member| {
+        let starts = evidence.starts.iter().filter(|(_, started)| *started == member);
+        starts.map(|(at, _)| *at).max()
+    };
+    let is_open = |stream: &&Stream| {
+        let is_ended = stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left));
+        let opened = stream.words.first().map(|(at, _)| *at);
+        serves(stream.member) && !is_ended && opened >= began(stream.member)
+    };
+    evidence.streams.iter().filter(is_open).map(|stream| stream.number).collect()
 }
 
 /// A cluster that came to rest.
