@@ -277,7 +277,9 @@ impl Hub {
     pub fn cancel(&mut self, stream: StreamId, watch_id: i64) {
         let Some(slot) = self.streams.slot(stream) else { return };
         let Some(&watcher) = self.streams.get(slot).watchers.get(&watch_id) else { return };
-        self.remove_watcher(watcher);
+        if !planted::is(Bug::CancelledWatcherGoesOn) {
+            self.remove_watcher(watcher);
+        }
         self.streams.send(slot, response::canceled(self.revision, watch_id));
         self.stall_over_budget();
     }
@@ -336,7 +338,8 @@ impl Hub {
     pub fn drained(&mut self, stream: StreamId, bytes: usize) {
         let Some(slot) = self.streams.slot(stream) else { return };
         if self.streams.drain(slot, bytes) {
-            for watcher in Vec::from_iter(self.streams.get(slot).watchers.values().copied()) {
+            let forgotten = usize::from(planted::is(Bug::DrainedWatcherForgotten));
+            for watcher in Vec::from_iter(self.streams.get(slot).watchers.values().copied().skip(forgotten)) {
                 self.place(watcher);
             }
         }
@@ -392,7 +395,8 @@ impl Hub {
             Pace::Stalled => {}
             Pace::Synced => {
                 self.synced.remove(&watcher.range, slot);
-                watcher.advance(watcher.next().max(self.revision + 1));
+                let skipped = i64::from(planted::is(Bug::FallBackSkipsRevision));
+                watcher.advance(watcher.next().max(self.revision + 1 + skipped));
             }
             Pace::Unsynced => {
                 self.unsynced.remove(&watcher.range, slot);

@@ -16,7 +16,8 @@
 //! leases and a commit may take ([`Options::late_expiry`]).
 //!
 //! TimeToLive must tell no less than the promises leave, and no more than was granted and a new leader may
-//! add. Whether a lease exists at all when a keep-alive or TimeToLive is answered, and which keys it has,
+//! add; where the log tells a rest that nobody has renewed since (a checkpoint), no more than that and what a
+//! new leader may add. Whether a lease exists at all when a keep-alive or TimeToLive is answered, and which keys it has,
 //! `linearizable` says; that its keys go in one revision, the model and `watch` say.
 //!
 //! Steps and freezes of a clock are not in [`ClockBounds`]; where they happen, the bounds must be set so
@@ -71,6 +72,7 @@ pub fn check(case: &Case<'_>) -> Vec<Violation> {
             (&operation.request, &operation.outcome)
         {
             found.extend(implausible(case, &leases, operation, answer));
+            found.extend(more_than_the_rest(case, operation, answer));
         }
     }
     found
@@ -255,4 +257,54 @@ fn implausible(
         );
         Violation::new(CLAIM, text).shown_by(last.operation.into_iter().chain([operation.number]))
     })
+}
+
+/// A time to live beyond the rest that the log tells.
+fn more_than_the_rest(
+    case: &Case<'_>,
+    operation: &Operation,
+    answer: &pb::LeaseTimeToLiveResponse,
+) -> Option<Violation> {
+    let returned = operation.returned?;
+    // A renewal extends the lease before the log knows of it. One of which nobody has heard may still be on
+    // its way.
+    let is_open = |other: &&Operation| {
+        matches!(&other.request, Request::LeaseKeepAlive(id) if *id == answer.id)
+            && other.called <= returned
+            && (matches!(other.outcome, Outcome::Unknown(_) | Outcome::Open)
+                || other.returned.is_none_or(|heard| heard >= operation.called))
+    };
+    let (known, seen) = (case.known_by(operation.called), case.known_by(returned));
+    let (place, rest) = last_rest(case, answer.id, seen)?;
+    if place > known || rest == 0 || case.evidence.operations.iter().any(|other| is_open(&other)) {
+        return None;
+    }
+    let most = rest.saturating_add(case.options.lease_extension.div_ceil(SECOND) as i64);
+    (answer.ttl > most).then(|| {
+        let text = format!(
+            "{} was told {} s, but entry {} of the log left {rest} s, and nobody renewed the lease since",
+            words::operation(operation),
+            answer.ttl,
+            case.positions()[place].index
+        );
+        Violation::new(CLAIM, text).shown_by([operation.number])
+    })
+}
+
+/// What the log said last of the rest of a lease, up to a place: where, and how many seconds; 0 for all of it.
+/// None when it said nothing, or the lease was granted anew since.
+fn last_rest(case: &Case<'_>, id: i64, until: usize) -> Option<(usize, i64)> {
+    for place in (0..=until).rev() {
+        match case.positions()[place].request.as_ref().map(|request| &request.command) {
+            Some(Command::LeaseCheckpoint(request)) => {
+                let told = request.checkpoints.iter().rev().find(|checkpoint| checkpoint.id == id);
+                if let Some(told) = told {
+                    return Some((place, told.remaining_ttl));
+                }
+            }
+            Some(Command::LeaseGrant(grant)) if grant.id == id => return None,
+            _ => {}
+        }
+    }
+    None
 }

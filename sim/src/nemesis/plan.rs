@@ -289,6 +289,7 @@ fn draw_when(random: &mut Random, at: u64) -> When {
                 markers::COMPACTION,
                 markers::OPENED_BEHIND,
                 markers::OLD_ENTRY_ON_MAJORITY,
+                markers::TAIL_OVERWRITTEN,
             ]);
             When::Reached(at, marker.into())
         }
