@@ -100,6 +100,7 @@ impl Hub {
                 }
                 let (stream, id) = (self.watchers[slot].stream, self.watchers[slot].id);
                 self.remove_watcher(slot);
+                self.streams.get_mut(stream).ended.insert(id);
                 self.streams.send(stream, response::compacted(compact_revision, id));
             }
         }
