@@ -45,6 +45,9 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
+/// The regression whose steps mean what they say on servers only that were asked nothing before.
+const ON_NEW_SERVERS: &str = "new_store.jsonl";
+
 /// What was answered differently once, and is not any more.
 #[test]
 fn regressions_are_answered_alike() {
@@ -58,6 +61,9 @@ fn regressions_are_answered_alike() {
         for path in paths {
             let text = std::fs::read_to_string(&path).expect("a text");
             let steps = step::read(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            if path.ends_with(ON_NEW_SERVERS) {
+                pair = Pair::start().await;
+            }
             if let Err(mismatch) = pair.run(&steps).await {
                 panic!("{}: {mismatch}", path.display());
             }
