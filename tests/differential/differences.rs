@@ -1,6 +1,8 @@
 //! The differences that are meant, all of them. `docs/differences.md` gives the reason for each under the
 //! name that stands here; a test holds the two together.
 
+use std::collections::BTreeSet;
+
 use detcd::proto::etcdserverpb::alarm_request::AlarmAction;
 
 use crate::call::{Answer, Call};
@@ -51,10 +53,18 @@ fn number(answer: &Answer, field: &str) -> Option<i64> {
     behind.split([',', ' ']).next()?.parse().ok()
 }
 
-/// What is not asked, as the answer alone would not be the difference: all that follows would differ.
-pub const NOT_ASKED: &[&str] = &[COMPACTION_AT_0, UNKNOWN_ALARM_ACTION];
+/// What is not asked: all that follows would differ, or etcd's answer is a matter of time.
+pub const NOT_ASKED: &[&str] = &[COMPACTION_AT_0, UNKNOWN_ALARM_ACTION, WATCH_FROM_COMPACTED];
 const COMPACTION_AT_0: &str = "Nothing is compacted at revision 0";
 const UNKNOWN_ALARM_ACTION: &str = "An unknown action on alarms does nothing";
+
+const WATCH_FROM_COMPACTED: &str = "A watch from a compacted revision sees all of it";
+
+/// Whether both may be asked for a watch from `start` on, when the last compaction was at `compacted` and a
+/// key may have changed twice in these revisions.
+pub fn may_watch(start: i64, compacted: i64, changed_twice: &BTreeSet<i64>) -> bool {
+    start != compacted || !changed_twice.contains(&start)
+}
 
 /// Whether both may be asked for this, when the last compaction was at `compacted`.
 pub fn may_ask(call: &Call, compacted: i64) -> bool {

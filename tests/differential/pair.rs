@@ -115,6 +115,8 @@ pub struct Pair {
     leases: BTreeSet<i64>,
     /// Up to this revision there may be records with ids that the servers chose.
     chosen_until: i64,
+    /// Revisions of transactions that may have changed a key twice.
+    changed_twice: BTreeSet<i64>,
     /// Requests that both have answered.
     pub requests: usize,
     /// How often a difference was let pass.
@@ -134,6 +136,7 @@ impl Pair {
             alarms: false,
             leases: BTreeSet::new(),
             chosen_until: 0,
+            changed_twice: BTreeSet::new(),
             requests: 0,
             passed: BTreeMap::new(),
         }
@@ -289,7 +292,11 @@ impl Pair {
             Call::Compact(compact) => Some(compact.revision),
             _ => None,
         };
+        let changes_twice = matches!(step, Step::Txn(txn) if txn.may_change_twice());
         let answer = self.both(format!("{step:?}"), calls).await?;
+        if changes_twice && answer.is_ok {
+            self.changed_twice.insert(self.revision);
+        }
         if let Some(compacted) = compacted.filter(|_| answer.is_ok) {
             self.compacted = compacted;
             if compacted > self.chosen_until {
@@ -356,6 +363,9 @@ impl Pair {
         let number = watch.stream % STREAMS;
         let request = watch.request(&self.meaning(&self.etcd.identity));
         let start = request.start_revision;
+        if !differences::may_watch(start, self.compacted, &self.changed_twice) {
+            return Ok(());
+        }
         let is_compacted = start > 0 && start < self.compacted;
         let (of_detcd, of_etcd) = (self.detcd.identity.clone(), self.etcd.identity.clone());
         let (detcd, etcd) = join(

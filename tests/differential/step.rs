@@ -291,6 +291,20 @@ impl Compare {
 }
 
 impl Txn {
+    /// Whether a key may be deleted and put in it.
+    pub fn may_change_twice(&self) -> bool {
+        self.any(&|operation| matches!(operation, Operation::Put(_)))
+            && self.any(&|operation| matches!(operation, Operation::Delete(_)))
+    }
+
+    /// Whether an operation is such a one, at any depth.
+    fn any(&self, is_such: &dyn Fn(&Operation) -> bool) -> bool {
+        self.success.iter().chain(&self.failure).any(|operation| match operation {
+            Operation::Txn(nested) => nested.any(is_such),
+            operation => is_such(operation),
+        })
+    }
+
     fn request(&self, meaning: &Meaning) -> pb::TxnRequest {
         let operations =
             |operations: &[Operation]| operations.iter().map(|each| each.request(meaning)).collect();
