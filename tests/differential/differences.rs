@@ -53,25 +53,34 @@ fn number(answer: &Answer, field: &str) -> Option<i64> {
     behind.split([',', ' ']).next()?.parse().ok()
 }
 
-/// What is not asked: all that follows would differ, or etcd's answer is a matter of time.
-pub const NOT_ASKED: &[&str] = &[COMPACTION_AT_0, UNKNOWN_ALARM_ACTION, WATCH_FROM_COMPACTED];
+/// What is not asked: it ends etcd, or leaves the two in different states.
+pub const NOT_ASKED: &[&str] = &[COMPACTION_AT_0, UNKNOWN_ALARM_ACTION, CHANGED_TWICE];
 const COMPACTION_AT_0: &str = "Nothing is compacted at revision 0";
-const UNKNOWN_ALARM_ACTION: &str = "An unknown action on alarms does nothing";
+const UNKNOWN_ALARM_ACTION: &str = "An unknown action on alarms lists them";
+const CHANGED_TWICE: &str = "A key may change twice in one revision";
 
-const WATCH_FROM_COMPACTED: &str = "A watch from a compacted revision sees all of it";
-
-/// Whether both may be asked for a watch from `start` on, when the last compaction was at `compacted` and a
-/// key may have changed twice in these revisions.
-pub fn may_watch(start: i64, compacted: i64, changed_twice: &BTreeSet<i64>) -> bool {
-    start != compacted || !changed_twice.contains(&start)
+/// What of the store's past decides whether a request may be asked.
+#[derive(Debug)]
+pub struct Past {
+    /// The store's revision.
+    pub revision: i64,
+    /// The last compacted revision, -1 for none.
+    pub compacted: i64,
+    /// Revisions in which a key may have changed twice.
+    pub changed_twice: BTreeSet<i64>,
 }
 
-/// Whether both may be asked for this, when the last compaction was at `compacted`.
-pub fn may_ask(call: &Call, compacted: i64) -> bool {
-    match call {
-        Call::Compact(request) => request.revision != 0 || compacted >= 0,
-        Call::Alarm(request) => AlarmAction::try_from(request.action).is_ok(),
-        _ => true,
+impl Past {
+    /// Whether both may be asked for this.
+    pub fn allows(&self, call: &Call) -> bool {
+        match call {
+            Call::Compact(request) if request.revision == 0 => self.compacted >= 0,
+            Call::Compact(request) => !self.changed_twice.contains(&request.revision),
+            Call::HashKv(request) if request.revision == 0 => !self.changed_twice.contains(&self.revision),
+            Call::HashKv(request) => !self.changed_twice.contains(&request.revision),
+            Call::Alarm(request) => AlarmAction::try_from(request.action).is_ok(),
+            _ => true,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use detcd::proto::etcdserverpb::kv_client::KvClient;
 use futures::future::join;
 
 use crate::call::{Answer, Call};
-use crate::differences;
+use crate::differences::{self, Past};
 use crate::normal::Identity;
 use crate::process::{Kind, Server};
 use crate::step::{CancelWatch, Compact, Delete, Grant, Put, Range, Step, Watch};
@@ -106,17 +106,12 @@ impl Side {
 pub struct Pair {
     pub detcd: Side,
     pub etcd: Side,
-    /// The store's revision.
-    pub revision: i64,
-    /// The last compacted revision, -1 for none.
-    compacted: i64,
+    past: Past,
     watchers: Vec<Watchers>,
     alarms: bool,
     leases: BTreeSet<i64>,
     /// Up to this revision there may be records with ids that the servers chose.
     chosen_until: i64,
-    /// Revisions of transactions that may have changed a key twice.
-    changed_twice: BTreeSet<i64>,
     /// Requests that both have answered.
     pub requests: usize,
     /// How often a difference was let pass.
@@ -130,13 +125,11 @@ impl Pair {
         Self {
             detcd,
             etcd,
-            revision: 1,
-            compacted: -1,
+            past: Past { revision: 1, compacted: -1, changed_twice: BTreeSet::new() },
             watchers: vec![Watchers::default(); STREAMS],
             alarms: false,
             leases: BTreeSet::new(),
             chosen_until: 0,
-            changed_twice: BTreeSet::new(),
             requests: 0,
             passed: BTreeMap::new(),
         }
@@ -154,20 +147,10 @@ impl Pair {
         self.finish().await
     }
 
-    /// Whether the two can go on after a difference: they are in one state again without open streams.
-    pub async fn recovers(&mut self) -> bool {
-        for number in 0..STREAMS {
-            self.watchers[number] = Watchers::default();
-            self.detcd.streams[number] = None;
-            self.etcd.streams[number] = None;
-        }
-        self.run(&[]).await.is_ok()
-    }
-
     pub fn meaning<'a>(&self, identity: &'a Identity) -> Meaning<'a> {
         Meaning {
-            revision: self.revision,
-            compacted: self.compacted,
+            revision: self.past.revision,
+            compacted: self.past.compacted,
             given: &identity.given,
             member: identity.member,
         }
@@ -185,7 +168,7 @@ impl Pair {
             self.step(&Step::Revoke(Lease::Given(number))).await?;
         }
         if given > 0 {
-            self.chosen_until = self.revision;
+            self.chosen_until = self.past.revision;
             for side in [&mut self.detcd, &mut self.etcd] {
                 side.identity.given.clear();
                 side.identity.hash_differs = true;
@@ -207,14 +190,14 @@ impl Pair {
             }
             self.alarms = false;
         }
-        let reachable = self.revision + FAR_AHEAD;
+        let reachable = self.past.revision + FAR_AHEAD;
         for number in 0..STREAMS {
             for id in self.watchers[number].in_the_way(reachable) {
                 self.cancel(number, id).await?;
             }
         }
         let last_start = self.watchers.iter().map(Watchers::last_start).max().unwrap_or(0);
-        while self.revision < last_start {
+        while self.past.revision < last_start {
             let put = Put { key: Text::from(&b"b"[..]), prev_kv: true, ..Put::default() };
             self.step(&Step::Put(put)).await?;
         }
@@ -232,6 +215,10 @@ impl Pair {
 
     async fn step(&mut self, step: &Step) -> Result<(), Mismatch> {
         match step {
+            Step::Next => {
+                Box::pin(self.finish()).await?;
+                Box::pin(self.clear()).await
+            }
             Step::Watch(watch) => self.watch(watch).await,
             Step::CancelWatch(CancelWatch { stream, watch_id }) => {
                 let stream = *stream % STREAMS;
@@ -275,7 +262,7 @@ impl Pair {
             step.call(&pair.meaning(&side.identity)).expect("a step of one request")
         };
         let calls = (call(self, &self.detcd), call(self, &self.etcd));
-        if !differences::may_ask(&calls.1, self.compacted) {
+        if !self.past.allows(&calls.1) {
             return Ok(Answer::default());
         }
         match &calls.1 {
@@ -295,10 +282,10 @@ impl Pair {
         let changes_twice = matches!(step, Step::Txn(txn) if txn.may_change_twice());
         let answer = self.both(format!("{step:?}"), calls).await?;
         if changes_twice && answer.is_ok {
-            self.changed_twice.insert(self.revision);
+            self.past.changed_twice.insert(self.past.revision);
         }
         if let Some(compacted) = compacted.filter(|_| answer.is_ok) {
-            self.compacted = compacted;
+            self.past.compacted = compacted;
             if compacted > self.chosen_until {
                 self.detcd.identity.hash_differs = false;
                 self.etcd.identity.hash_differs = false;
@@ -332,7 +319,7 @@ impl Pair {
                 }
             }
         }
-        self.revision = self.revision.max(etcd.revision.unwrap_or(0));
+        self.past.revision = self.past.revision.max(etcd.revision.unwrap_or(0));
         if !self.etcd.identity.given.is_empty() {
             // From now on there may be records that differ by the ids that the servers chose.
             self.chosen_until = i64::MAX;
@@ -363,10 +350,7 @@ impl Pair {
         let number = watch.stream % STREAMS;
         let request = watch.request(&self.meaning(&self.etcd.identity));
         let start = request.start_revision;
-        if !differences::may_watch(start, self.compacted, &self.changed_twice) {
-            return Ok(());
-        }
-        let is_compacted = start > 0 && start < self.compacted;
+        let is_compacted = start > 0 && start < self.past.compacted;
         let (of_detcd, of_etcd) = (self.detcd.identity.clone(), self.etcd.identity.clone());
         let (detcd, etcd) = join(
             self.detcd.stream(number).create(request.clone(), is_compacted, &of_detcd),
@@ -397,10 +381,14 @@ impl Pair {
 
     async fn progress(&mut self, number: usize) -> Result<(), Mismatch> {
         let watchers = &self.watchers[number];
-        if watchers.is_empty() || !watchers.in_the_way(self.revision).is_empty() {
-            self.detcd.stream(number).ask_in_vain();
-            self.etcd.stream(number).ask_in_vain();
-            return Ok(());
+        if watchers.is_empty() || !watchers.in_the_way(self.past.revision).is_empty() {
+            let (of_detcd, of_etcd) = (self.detcd.identity.clone(), self.etcd.identity.clone());
+            let (detcd, etcd) = join(
+                self.detcd.stream(number).ask_in_vain(&of_detcd),
+                self.etcd.stream(number).ask_in_vain(&of_etcd),
+            )
+            .await;
+            return self.same(format!("a request for progress on stream {number}"), detcd, etcd);
         }
         self.settle(number).await
     }
@@ -421,7 +409,7 @@ impl Pair {
 
     /// The same after cancelling those that keep the progress of the others from being known.
     async fn settle_after_clearing(&mut self, number: usize) -> Result<(), Mismatch> {
-        for id in self.watchers[number].in_the_way(self.revision) {
+        for id in self.watchers[number].in_the_way(self.past.revision) {
             self.cancel(number, id).await?;
         }
         self.settle(number).await

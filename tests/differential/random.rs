@@ -18,7 +18,7 @@ const REQUESTS: usize = 20_000;
 const LIFE: usize = 5_000;
 
 /// Attempts to make a sequence smaller.
-const SHRINK_ATTEMPTS: usize = 400;
+const SHRINK_ATTEMPTS: usize = 300;
 
 /// A number from the environment.
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -30,6 +30,8 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
 struct Servers {
     runtime: Runtime,
     pair: Option<Pair>,
+    /// All that these servers have run, `Next` between two sequences.
+    history: Vec<Step>,
     requests: usize,
     passed: BTreeMap<&'static str, usize>,
 }
@@ -38,17 +40,26 @@ impl Servers {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        Self { runtime, pair: None, requests: 0, passed: BTreeMap::new() }
+        Self { runtime, pair: None, history: Vec::new(), requests: 0, passed: BTreeMap::new() }
     }
 
+    /// Runs a sequence on the servers that there are.
     fn run(&mut self, steps: &[Step]) -> Result<(), Mismatch> {
-        let pair = self.pair.get_or_insert_with(|| self.runtime.block_on(Pair::start()));
-        let result = self.runtime.block_on(pair.run(steps));
-        let usable = result.is_ok() || self.runtime.block_on(pair.recovers());
-        if !usable || pair.requests >= LIFE {
+        if self.requests_of_pair() >= LIFE {
             self.stop();
         }
-        result
+        let pair = self.pair.get_or_insert_with(|| self.runtime.block_on(Pair::start()));
+        if !self.history.is_empty() {
+            self.history.push(Step::Next);
+        }
+        self.history.extend_from_slice(steps);
+        self.runtime.block_on(pair.run(steps))
+    }
+
+    /// Runs a sequence on new servers.
+    fn run_anew(&mut self, steps: &[Step]) -> Result<(), Mismatch> {
+        self.stop();
+        self.run(steps)
     }
 
     fn stop(&mut self) {
@@ -61,10 +72,15 @@ impl Servers {
             let _inside = self.runtime.enter();
             drop(pair);
         }
+        self.history.clear();
+    }
+
+    fn requests_of_pair(&self) -> usize {
+        self.pair.as_ref().map_or(0, |pair| pair.requests)
     }
 
     fn requests(&self) -> usize {
-        self.requests + self.pair.as_ref().map_or(0, |pair| pair.requests)
+        self.requests + self.requests_of_pair()
     }
 }
 
@@ -102,40 +118,63 @@ pub fn run() {
     );
 }
 
-/// The smallest sequence found whose last request is of the same method and still answered differently, on
-/// new servers unless it takes what the sequences before it have left.
+/// The smallest sequence found whose last request is of the same method and still answered differently on
+/// new servers. If the sequence alone is not, it is looked for in all that was asked before it.
 fn shrink(
     servers: &mut Servers,
     tree: &mut dyn ValueTree<Value = Vec<Step>>,
     mismatch: Mismatch,
 ) -> (Vec<Step>, Mismatch) {
-    let mut smallest = (tree.current(), mismatch);
-    servers.stop();
-    match servers.run(&smallest.0) {
-        Err(mismatch) => smallest.1 = mismatch,
-        Ok(()) => {
-            println!("differential: on new servers it is answered alike");
-            return smallest;
+    let history = servers.history.clone();
+    let mut shrinking = Shrinking { servers, attempts: 0, smallest: (tree.current(), mismatch) };
+    if shrinking.still_differs(&tree.current()) {
+        let mut is_smaller = tree.simplify();
+        while is_smaller && shrinking.attempts < SHRINK_ATTEMPTS {
+            let differs = shrinking.still_differs(&tree.current());
+            is_smaller = if differs { tree.simplify() } else { tree.complicate() };
         }
+    } else if shrinking.still_differs(&history) {
+        shrinking.leave_out_steps();
+    } else {
+        println!("differential: asked again, it is answered alike");
     }
-    // What only new servers answer differently needs new ones for every attempt.
-    let needs_new = servers.run(&smallest.0).is_ok();
-    let mut is_smaller = tree.simplify();
-    for _ in 0..SHRINK_ATTEMPTS {
-        if !is_smaller {
-            break;
-        }
-        if needs_new {
-            servers.stop();
-        }
-        let steps = tree.current();
-        is_smaller = match servers.run(&steps) {
-            Err(mismatch) if mismatch.method == smallest.1.method => {
-                smallest = (steps, mismatch);
-                tree.simplify()
+    shrinking.smallest
+}
+
+/// A sequence that is answered differently, on its way to a smaller one.
+struct Shrinking<'a> {
+    servers: &'a mut Servers,
+    attempts: usize,
+    smallest: (Vec<Step>, Mismatch),
+}
+
+impl Shrinking<'_> {
+    /// Whether a sequence is answered differently too; if so, it is the smallest now.
+    fn still_differs(&mut self, steps: &[Step]) -> bool {
+        self.attempts += 1;
+        match self.servers.run_anew(steps) {
+            Err(mismatch) if mismatch.method == self.smallest.1.method => {
+                self.smallest = (steps.to_vec(), mismatch);
+                true
             }
-            _ => tree.complicate(),
-        };
+            _ => false,
+        }
     }
-    smallest
+
+    /// Leaves out ever smaller parts.
+    fn leave_out_steps(&mut self) {
+        let mut size = self.smallest.0.len().next_power_of_two() / 2;
+        while size > 0 && self.attempts < SHRINK_ATTEMPTS {
+            // From the end, so that a part that is left out does not move the next one.
+            let mut end = self.smallest.0.len();
+            while end > 0 && self.attempts < SHRINK_ATTEMPTS {
+                let begin = end.saturating_sub(size);
+                let mut steps = self.smallest.0.clone();
+                steps.drain(begin..end);
+                self.still_differs(&steps);
+                end = begin;
+            }
+            size /= 2;
+        }
+    }
 }

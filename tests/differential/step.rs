@@ -127,6 +127,8 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
+    /// The end of a sequence and the beginning of the next.
+    Next,
     Range(Range),
     RangeStream(Range),
     Put(Put),
@@ -213,7 +215,8 @@ impl Step {
             }
             Self::AuthStatus => Call::AuthStatus,
             Self::Health(service) => Call::Health(service.clone()),
-            Self::Watch(_)
+            Self::Next
+            | Self::Watch(_)
             | Self::CancelWatch(_)
             | Self::Progress(_)
             | Self::Lock(_)

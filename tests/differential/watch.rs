@@ -173,9 +173,12 @@ impl Stream {
     }
 
     /// Asks for progress when nobody can say anything about it: an answer would be wrong, and shows when
-    /// the stream is read the next time.
-    pub fn ask_in_vain(&self) {
+    /// the stream is read the next time. A watcher that is refused tells that the request was read, before
+    /// the next revision may let it be answered. Gives the refusal.
+    pub async fn ask_in_vain(&mut self, of: &Identity) -> Vec<String> {
         self.say(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
+        let refused = pb::WatchCreateRequest { start_revision: -1, ..pb::WatchCreateRequest::default() };
+        self.create(refused, false, of).await.0
     }
 
     fn is_open(&self) -> bool {
