@@ -391,7 +391,9 @@ impl World {
         for stream in (0..STREAMS).map(StreamId) {
             self.drain(stream, 100);
             let Client { watchers, ended, .. } = &self.clients[&stream];
-            let current = !watchers.is_empty() && ended.is_empty() && watchers.values().all(|one| one.progress_from <= revision);
+            let current = !watchers.is_empty()
+                && ended.is_empty()
+                && watchers.values().all(|one| one.progress_from <= revision);
             self.hub.request_progress(stream);
             let answers = self.hub.take_output();
             assert_eq!(answers.len(), current as usize, "answers: {answers:?}");

@@ -132,12 +132,10 @@ impl Call {
             Self::Compact(request) => unary(kv.compact(request).await, of),
             Self::LeaseGrant(request) => unary(lease.lease_grant(request).await, of),
             Self::LeaseRevoke(request) => unary(lease.lease_revoke(request).await, of),
-            Self::LeaseKeepAlive(requests) => {
-                match lease.lease_keep_alive(stream::iter(requests)).await {
-                    Ok(response) => messages(response.into_inner(), of).await,
-                    Err(status) => Answer::failure(&status, of),
-                }
-            }
+            Self::LeaseKeepAlive(requests) => match lease.lease_keep_alive(stream::iter(requests)).await {
+                Ok(response) => messages(response.into_inner(), of).await,
+                Err(status) => Answer::failure(&status, of),
+            },
             Self::LeaseTimeToLive(request) => unary(lease.lease_time_to_live(request).await, of),
             Self::LeaseLeases => unary(lease.lease_leases(pb::LeaseLeasesRequest {}).await, of),
             Self::MemberList(request) => unary(cluster.member_list(request).await, of),

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use detcd::proto::etcdserverpb::TxnRequest;
 use detcd::proto::etcdserverpb::alarm_request::AlarmAction;
+use detcd::proto::etcdserverpb::request_op::Request;
 
 use crate::call::{Answer, Call};
 
@@ -53,11 +55,38 @@ fn number(answer: &Answer, field: &str) -> Option<i64> {
     behind.split([',', ' ']).next()?.parse().ok()
 }
 
-/// What is not asked: it ends etcd, or leaves the two in different states.
-pub const NOT_ASKED: &[&str] = &[COMPACTION_AT_0, UNKNOWN_ALARM_ACTION, CHANGED_TWICE];
+/// What is not asked: it ends etcd, leaves the two in different states, or has no right answer.
+pub const NOT_ASKED: &[&str] =
+    &[COMPACTION_AT_0, UNKNOWN_ALARM_ACTION, CHANGED_TWICE, KEPT_OF_DELETED, STREAM_WITHOUT_ORDER];
 const COMPACTION_AT_0: &str = "Nothing is compacted at revision 0";
 const UNKNOWN_ALARM_ACTION: &str = "An unknown action on alarms lists them";
 const CHANGED_TWICE: &str = "A key may change twice in one revision";
+
+const KEPT_OF_DELETED: &str = "Nothing can be kept of a key that the transaction has deleted";
+
+const STREAM_WITHOUT_ORDER: &str = "A stream without order comes in the order of keys";
+
+/// Whether a transaction deletes an open range and has a put that keeps part of what there is.
+fn keeps_of_deleted(txn: &TxnRequest) -> bool {
+    let deletes = |request: &Request| matches!(request, Request::RequestDeleteRange(delete) if delete.range_end == b"\0"[..]);
+    let keeps = |request: &Request| matches!(request, Request::RequestPut(put) if put.ignore_value || put.ignore_lease);
+    any(txn, &deletes) && any(txn, &keeps)
+}
+
+/// Whether an operation of a transaction is such a one, at any depth.
+fn any(txn: &TxnRequest, is_such: &dyn Fn(&Request) -> bool) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|operation| match &operation.request {
+        Some(Request::RequestTxn(nested)) => any(nested, is_such),
+        Some(request) => is_such(request),
+        None => false,
+    })
+}
+
+/// Whether a key may be deleted and put in a transaction.
+pub fn may_change_twice(txn: &TxnRequest) -> bool {
+    any(txn, &|request| matches!(request, Request::RequestPut(_)))
+        && any(txn, &|request| matches!(request, Request::RequestDeleteRange(_)))
+}
 
 /// What of the store's past decides whether a request may be asked.
 #[derive(Debug)]
@@ -78,6 +107,8 @@ impl Past {
             Call::Compact(request) => !self.changed_twice.contains(&request.revision),
             Call::HashKv(request) if request.revision == 0 => !self.changed_twice.contains(&self.revision),
             Call::HashKv(request) => !self.changed_twice.contains(&request.revision),
+            Call::RangeStream(request) => request.sort_order != 0 || request.sort_target == 0,
+            Call::Txn(request) => !keeps_of_deleted(request),
             Call::Alarm(request) => AlarmAction::try_from(request.action).is_ok(),
             _ => true,
         }

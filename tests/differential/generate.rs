@@ -136,30 +136,22 @@ fn range() -> BoxedStrategy<Range> {
         3 => Just([Revision::default(); 4]),
         2 => [bound(), bound(), bound(), bound()],
     ];
-    (
-        (key(), range_end()),
-        (limit, revision()),
-        order,
-        (rarely(20), rarely(15), rarely(10)),
-        bounds,
-    )
-        .prop_map(
-            |((key, range_end), (limit, revision), (sort_order, sort_target), flags, bounds)| Range {
-                key,
-                range_end,
-                limit,
-                revision,
-                sort_order,
-                sort_target,
-                serializable: flags.0,
-                keys_only: flags.1,
-                count_only: flags.2,
-                min_mod_revision: bounds[0],
-                max_mod_revision: bounds[1],
-                min_create_revision: bounds[2],
-                max_create_revision: bounds[3],
-            },
-        )
+    ((key(), range_end()), (limit, revision()), order, (rarely(20), rarely(15), rarely(10)), bounds)
+        .prop_map(|((key, range_end), (limit, revision), (sort_order, sort_target), flags, bounds)| Range {
+            key,
+            range_end,
+            limit,
+            revision,
+            sort_order,
+            sort_target,
+            serializable: flags.0,
+            keys_only: flags.1,
+            count_only: flags.2,
+            min_mod_revision: bounds[0],
+            max_mod_revision: bounds[1],
+            min_create_revision: bounds[2],
+            max_create_revision: bounds[3],
+        })
         .boxed()
 }
 
@@ -313,11 +305,7 @@ fn operation(depth: u32) -> BoxedStrategy<Operation> {
 /// A transaction with others in it, down to a depth. Most have few operations: with more, two of them
 /// write one key, and the transaction is refused.
 fn txn(depth: u32) -> BoxedStrategy<Txn> {
-    let usual = (
-        vec(compare(), 0..3),
-        vec(operation(depth), 0..4),
-        vec(operation(depth), 0..4),
-    )
+    let usual = (vec(compare(), 0..3), vec(operation(depth), 0..4), vec(operation(depth), 0..4))
         .prop_map(|(compare, success, failure)| Txn { compare, success, failure });
     prop_oneof![40 => usual, 1 => crowded(depth)].boxed()
 }
@@ -375,11 +363,7 @@ fn leases() -> BoxedStrategy<Step> {
 fn watch() -> BoxedStrategy<Watch> {
     let filters = prop_oneof![4 => Just(Vec::new()), 2 => vec(enumeration(2, 10), 0..3)];
     let id = prop_oneof![4 => Just(0i64), 2 => proptest::sample::select(&[1, 2, 5, -1, -3, i64::MAX][..])];
-    (
-        (0usize..2, key(), range_end()),
-        (revision(), filters, id),
-        (any::<bool>(), rarely(20), rarely(20)),
-    )
+    ((0usize..2, key(), range_end()), (revision(), filters, id), (any::<bool>(), rarely(20), rarely(20)))
         .prop_map(|((stream, key, range_end), (start, filters, watch_id), flags)| Watch {
             stream,
             key,
@@ -446,8 +430,10 @@ fn member() -> BoxedStrategy<Member> {
 /// Changes of members that fail everywhere: a cluster of one stays what it is.
 fn member_change() -> BoxedStrategy<MemberChange> {
     let urls = vec(
-        proptest::sample::select(&["", "http://", "127.0.0.1:1", "ftp://127.0.0.1:1", "http://127.0.0.1:1/x"][..])
-            .prop_map(str::to_owned),
+        proptest::sample::select(
+            &["", "http://", "127.0.0.1:1", "ftp://127.0.0.1:1", "http://127.0.0.1:1/x"][..],
+        )
+        .prop_map(str::to_owned),
         0..2,
     );
     let nobody = prop_oneof![Just(Member::None), Just(Member::Unknown)];
@@ -466,8 +452,11 @@ fn member_change() -> BoxedStrategy<MemberChange> {
 }
 
 fn upkeep() -> BoxedStrategy<Step> {
-    let alarm = (enumeration(3, 5), member(), enumeration(3, 5))
-        .prop_map(|(action, member, alarm)| Alarm { action, member, alarm });
+    let alarm = (enumeration(3, 5), member(), enumeration(3, 5)).prop_map(|(action, member, alarm)| Alarm {
+        action,
+        member,
+        alarm,
+    });
     prop_oneof![
         3 => Just(Step::Alarm(Alarm::default())),
         3 => alarm.prop_map(Step::Alarm),

@@ -180,9 +180,7 @@ impl Step {
                 physical: compact.physical,
             }),
             Self::Grant(grant) => Call::LeaseGrant(pb::LeaseGrantRequest { ttl: grant.ttl, id: grant.id }),
-            Self::Revoke(lease) => {
-                Call::LeaseRevoke(pb::LeaseRevokeRequest { id: meaning.lease(*lease) })
-            }
+            Self::Revoke(lease) => Call::LeaseRevoke(pb::LeaseRevokeRequest { id: meaning.lease(*lease) }),
             Self::KeepAlive(leases) => {
                 let request = |lease: &Lease| pb::LeaseKeepAliveRequest { id: meaning.lease(*lease) };
                 Call::LeaseKeepAlive(leases.iter().map(request).collect())
@@ -294,20 +292,6 @@ impl Compare {
 }
 
 impl Txn {
-    /// Whether a key may be deleted and put in it.
-    pub fn may_change_twice(&self) -> bool {
-        self.any(&|operation| matches!(operation, Operation::Put(_)))
-            && self.any(&|operation| matches!(operation, Operation::Delete(_)))
-    }
-
-    /// Whether an operation is such a one, at any depth.
-    fn any(&self, is_such: &dyn Fn(&Operation) -> bool) -> bool {
-        self.success.iter().chain(&self.failure).any(|operation| match operation {
-            Operation::Txn(nested) => nested.any(is_such),
-            operation => is_such(operation),
-        })
-    }
-
     fn request(&self, meaning: &Meaning) -> pb::TxnRequest {
         let operations =
             |operations: &[Operation]| operations.iter().map(|each| each.request(meaning)).collect();

@@ -64,8 +64,7 @@ impl Pair {
 
     pub async fn campaign(&mut self, campaign: &Campaign) -> Result<(), Mismatch> {
         let value = campaign.value.bytes();
-        let call =
-            |name: Bytes, lease| Call::Campaign(CampaignRequest { name, lease, value: value.clone() });
+        let call = |name: Bytes, lease| Call::Campaign(CampaignRequest { name, lease, value: value.clone() });
         self.stand_in_line(format!("{campaign:?}"), &campaign.name, campaign.lease, campaign.end, &call).await
     }
 
@@ -147,7 +146,11 @@ impl Pair {
         let calls = ids.map(|lease| {
             let rev = created.saturating_sub(leader.behind);
             let named = LeaderKey { name: name.clone(), key: key_of(&name, lease), rev, lease };
-            if resigns { Call::Resign(Some(named)) } else { Call::Proclaim(Some(named), leader.value.bytes()) }
+            if resigns {
+                Call::Resign(Some(named))
+            } else {
+                Call::Proclaim(Some(named), leader.value.bytes())
+            }
         });
         let [detcd, etcd] = calls;
         self.both(format!("{leader:?}"), (detcd, etcd)).await.map(drop)
@@ -167,7 +170,8 @@ impl Pair {
             self.campaign(&campaign).await?;
         }
         let Some(first) = self.etcd.line(&prefix).await.into_iter().next() else { return Ok(()) };
-        let heard = join(streams.0.next(&mut self.detcd.identity), streams.1.next(&mut self.etcd.identity)).await;
+        let heard =
+            join(streams.0.next(&mut self.detcd.identity), streams.1.next(&mut self.etcd.identity)).await;
         self.compare(what.clone(), "Observe", heard.0, heard.1)?;
         let put = Put {
             key: Text::from(&first.key[..]),
@@ -176,7 +180,8 @@ impl Pair {
             ..Put::default()
         };
         if self.simple(&Step::Put(put)).await?.is_ok {
-            let heard = join(streams.0.next(&mut self.detcd.identity), streams.1.next(&mut self.etcd.identity)).await;
+            let heard =
+                join(streams.0.next(&mut self.detcd.identity), streams.1.next(&mut self.etcd.identity)).await;
             self.compare(format!("{what}, the next word"), "Observe", heard.0, heard.1)?;
         }
         Ok(())
@@ -210,11 +215,7 @@ async fn gone(side: &Side, key: &Bytes, prefix: &Bytes) {
 fn whole_line(prefix: &Bytes) -> Range {
     let mut end = prefix.to_vec();
     *end.last_mut().expect("a prefix") += 1;
-    Range {
-        key: Text::from(&prefix[..]),
-        range_end: Text(end),
-        ..Range::default()
-    }
+    Range { key: Text::from(&prefix[..]), range_end: Text(end), ..Range::default() }
 }
 
 /// A stream of what an election's leaders say, opened when the first word comes.

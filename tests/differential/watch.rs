@@ -17,10 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use detcd::client::Channel;
+use detcd::proto::Event;
 use detcd::proto::etcdserverpb as pb;
 use detcd::proto::etcdserverpb::watch_client::WatchClient;
 use detcd::proto::etcdserverpb::watch_request::RequestUnion;
-use detcd::proto::Event;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use prost::Message;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -64,7 +64,8 @@ pub struct Stream {
 enum Awaited {
     Created,
     Canceled(i64),
-    Progress,
+    /// Of this revision at least: earlier requests may have been answered late.
+    Progress(i64),
 }
 
 impl Stream {
@@ -144,14 +145,14 @@ impl Stream {
         self.say(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id }));
     }
 
-    /// Waits until all watchers have been sent all up to now. Gives the answer that says so and all that
-    /// came since the last time, watcher by watcher.
-    pub async fn settle(&mut self, of: &Identity) -> Vec<String> {
+    /// Waits until all watchers have been sent all up to the store's revision. Gives the answer that says so
+    /// and all that came since the last time, watcher by watcher.
+    pub async fn settle(&mut self, revision: i64, of: &Identity) -> Vec<String> {
         let mut lines = Vec::new();
         let tries = PATIENCE.as_millis() / ASK_AGAIN.as_millis();
         for attempt in 1..=tries {
             self.ask_progress();
-            match self.wait_for(Awaited::Progress, ASK_AGAIN, of).await {
+            match self.wait_for(Awaited::Progress(revision), ASK_AGAIN, of).await {
                 Ok(progress) => {
                     lines.push(show(&progress, of));
                     break;
@@ -200,7 +201,7 @@ impl Stream {
                         return Err(format!("the stream failed: {:?}: {}", status.code(), status.message()));
                     }
                     Some(Ok(response)) if is(&response, awaited) => {
-                        if awaited == Awaited::Progress {
+                        if matches!(awaited, Awaited::Progress(_)) {
                             self.asked = self.asked.saturating_sub(1);
                         }
                         return Ok(response);
@@ -225,7 +226,10 @@ fn is(response: &pb::WatchResponse, awaited: Awaited) -> bool {
     match awaited {
         Awaited::Created => response.created,
         Awaited::Canceled(id) => response.canceled && !response.created && response.watch_id == id,
-        Awaited::Progress => is_progress(response),
+        Awaited::Progress(revision) => {
+            let known = response.header.as_ref().map_or(0, |header| header.revision);
+            is_progress(response) && known >= revision
+        }
     }
 }
 
@@ -269,10 +273,8 @@ impl Received {
     fn events(&mut self, response: &pb::WatchResponse, of: &Identity) {
         let events: Vec<Event> =
             response.events.iter().filter_map(|event| Event::decode(event.as_bytes().clone()).ok()).collect();
-        let revisions: Vec<i64> = events
-            .iter()
-            .filter_map(|event| Some(event.kv.as_ref()?.decode().ok()?.mod_revision))
-            .collect();
+        let revisions: Vec<i64> =
+            events.iter().filter_map(|event| Some(event.kv.as_ref()?.decode().ok()?.mod_revision)).collect();
         let (first, last) = match (revisions.first(), revisions.last()) {
             (Some(&first), Some(&last)) if revisions.len() == response.events.len() => (first, last),
             _ => {
