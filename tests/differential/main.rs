@@ -28,6 +28,7 @@ mod differences;
 mod generate;
 mod normal;
 mod pair;
+mod probes;
 mod process;
 mod random;
 mod step;

@@ -1,11 +1,11 @@
-//! A server process of either kind, with a data folder and ports of its own.
+//! Server processes of either kind, with data folders and ports of their own.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use detcd::client::{Channel, Options};
@@ -44,32 +44,112 @@ impl Kind {
     }
 }
 
-/// A running server of one member. It ends when it is dropped.
+/// A member of a cluster: a process that ends when this is dropped.
 pub struct Server {
-    process: Child,
-    folder: TempDir,
+    kind: Kind,
+    arguments: Vec<String>,
+    /// Of the whole cluster.
+    folder: Arc<TempDir>,
+    log: PathBuf,
     client: String,
     peer: String,
+    process: Option<Child>,
 }
 
 impl Server {
-    /// Starts a new member on an empty folder, with more flags if there are any, and waits until it
-    /// answers a linearizable read.
+    /// Starts a cluster of one new member, with more flags if there are any.
     pub async fn start(kind: Kind, flags: &[&str]) -> Self {
-        let program = kind.program();
+        Self::start_cluster(kind, 1, flags).await.pop().expect("one member")
+    }
+
+    /// Starts new members on empty folders and waits until each answers a linearizable read.
+    pub async fn start_cluster(kind: Kind, size: usize, flags: &[&str]) -> Vec<Self> {
         for _ in 0..10 {
-            let folder = tempfile::tempdir().expect("a folder for the data");
-            let [client, peer] = free_addresses();
-            let process = spawn(&program, folder.path(), [&client, &peer], flags);
-            let mut server = Self { process, folder, client, peer };
-            match server.wait_ready().await {
-                Ok(()) => return server,
+            let mut members = Self::lay_out(kind, size, flags);
+            match Self::serve(&mut members).await {
+                Ok(()) => return members,
                 // Somebody was faster to take a port.
                 Err(log) if log.contains("address already in use") => {}
                 Err(log) => panic!("{kind:?} does not serve:\n{log}"),
             }
         }
         panic!("no free ports")
+    }
+
+    /// The members of a cluster that was never started.
+    fn lay_out(kind: Kind, size: usize, flags: &[&str]) -> Vec<Self> {
+        let folder = Arc::new(tempfile::tempdir().expect("a folder for the data"));
+        let (clients, peers) = (free_addresses(size), free_addresses(size));
+        let names: Vec<String> = (1..=size).map(|number| format!("m{number}")).collect();
+        let cluster: Vec<String> =
+            names.iter().zip(&peers).map(|(name, peer)| format!("{name}=http://{peer}")).collect();
+        let member = |number: usize| {
+            let (name, client, peer) = (&names[number], &clients[number], &peers[number]);
+            let pairs = [
+                ("--name", name.clone()),
+                ("--log-level", "warn".to_owned()),
+                ("--data-dir", folder.path().join(name).display().to_string()),
+                ("--listen-client-urls", format!("http://{client}")),
+                ("--advertise-client-urls", format!("http://{client}")),
+                ("--listen-peer-urls", format!("http://{peer}")),
+                ("--initial-advertise-peer-urls", format!("http://{peer}")),
+                ("--initial-cluster", cluster.join(",")),
+            ];
+            let pairs = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+            Self {
+                kind,
+                arguments: pairs.chain(flags.iter().map(|&flag| flag.to_owned())).collect(),
+                folder: folder.clone(),
+                log: folder.path().join(format!("{name}.log")),
+                client: client.clone(),
+                peer: peer.clone(),
+                process: None,
+            }
+        };
+        (0..size).map(member).collect()
+    }
+
+    async fn serve(members: &mut [Self]) -> Result<(), String> {
+        for member in &mut *members {
+            member.spawn();
+        }
+        for member in members {
+            member.wait_ready().await?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self) {
+        let program = self.kind.program();
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log");
+        let process = Command::new(&program)
+            .args(&self.arguments)
+            // A setting of the caller's environment must not reach one of the two.
+            .env_clear()
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn();
+        self.process = Some(process.unwrap_or_else(|error| panic!("{}: {error}", program.display())));
+    }
+
+    /// Ends the process as a power cut of this process alone would.
+    pub fn kill(&mut self) {
+        if let Some(process) = &mut self.process {
+            // It may have ended by itself: then there is nothing to do, and nobody to tell.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        self.process = None;
+    }
+
+    /// Starts the process again on the data that it has.
+    pub async fn restart(&mut self) {
+        self.kill();
+        Self::serve(std::slice::from_mut(self))
+            .await
+            .unwrap_or_else(|log| panic!("it does not come back:\n{log}"));
     }
 
     /// A new connection.
@@ -102,9 +182,9 @@ impl Server {
             if let Ok(Ok(_)) = tokio::time::timeout(READY_TIMEOUT, client.range(range)).await {
                 return Ok(());
             }
-            let ended = self.process.try_wait().expect("a child").is_some();
+            let ended = self.process.as_mut().is_none_or(|process| !matches!(process.try_wait(), Ok(None)));
             if ended || begun.elapsed() > READY_TIMEOUT {
-                let log = std::fs::read(self.folder.path().join("log")).expect("a log");
+                let log = std::fs::read(&self.log).expect("a log");
                 return Err(String::from_utf8_lossy(&log).into_owned());
             }
             tokio::time::sleep(PAUSE).await;
@@ -114,40 +194,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself: then there is nothing to do, and nobody to tell.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }
 
-fn spawn(program: &Path, folder: &Path, [client, peer]: [&str; 2], flags: &[&str]) -> Child {
-    let log = File::create(folder.join("log")).expect("a log");
-    Command::new(program)
-        .args(["--name", "m1", "--log-level", "warn"])
-        .args(["--data-dir", &folder.join("data").display().to_string()])
-        .args(["--listen-client-urls", &format!("http://{client}")])
-        .args(["--advertise-client-urls", &format!("http://{client}")])
-        .args(["--listen-peer-urls", &format!("http://{peer}")])
-        .args(["--initial-advertise-peer-urls", &format!("http://{peer}")])
-        .args(["--initial-cluster", &format!("m1=http://{peer}")])
-        .args(flags)
-        // A setting of the caller's environment must not reach one of the two.
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a log"))
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
-}
-
-/// Two addresses that nobody listens on and that this process has not given out before.
-fn free_addresses() -> [String; 2] {
+/// Addresses that nobody listens on and that this process has not given out before.
+fn free_addresses(count: usize) -> Vec<String> {
     static GIVEN_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given_out = GIVEN_OUT.lock().expect("no test fails while it holds this");
+    let mut given_out = GIVEN_OUT.lock().unwrap_or_else(PoisonError::into_inner);
     // Held until all are found, so that none is found twice.
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
-    while addresses.len() < 2 {
+    while addresses.len() < count {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
         if given_out.insert(address.port()) {
@@ -155,5 +213,5 @@ fn free_addresses() -> [String; 2] {
         }
         listeners.push(listener);
     }
-    addresses.try_into().expect("two addresses")
+    addresses
 }
