@@ -52,9 +52,6 @@ use values::Values;
 
 pub use routes::RoutesError;
 
-/// What every path of the gateway begins with.
-pub const PREFIX: &str = "/v3/";
-
 /// Bytes of a message or its JSON above which it is translated off the network's thread.
 const LARGE: usize = 64 * 1024;
 
@@ -77,7 +74,7 @@ impl Gateway {
         Ok(Self { grpc, routes: Arc::new(Routes::load()?) })
     }
 
-    /// Answers a request for `path`, which begins with [`PREFIX`] and has no escapes.
+    /// Answers a request for `path`, which is below `/v3/` and has no escapes.
     pub async fn answer(&self, path: &str, request: Request<Body>) -> Response<Body> {
         let Some(route) = self.routes.find(path) else {
             return refuse(&Status::not_found("Not Found"));

@@ -32,7 +32,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tonic::body::Body;
 
-use crate::gateway::{self, Gateway};
+use crate::gateway::Gateway;
 use crate::mailbox::Mailbox;
 use crate::metrics::{self, Metrics};
 use crate::net::{Handler, HandlerFn};
@@ -98,17 +98,16 @@ impl ClientPort {
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let mut allowed = HeaderMap::new();
         self.cors.add(request.headers(), &mut allowed);
-        let mut answer = match (path::asked(request.uri()), request.method()) {
+        let asked = path::asked(request.uri(), self.gateway.is_some());
+        let mut answer = match (asked, &self.gateway) {
             (path::Asked::Malformed, _) => return respond(path::malformed()),
-            (_, &Method::OPTIONS) => respond(Response::new(Bytes::new())),
-            (path::Asked::Elsewhere(target), method) => respond(path::elsewhere(method, &target)),
-            (path::Asked::Path(path), method) => match &self.gateway {
-                Some(gateway) if path.starts_with(gateway::PREFIX) => gateway.answer(&path, request).await,
-                _ => {
-                    let query = request.uri().query().unwrap_or_default();
-                    respond(self.endpoints.client(method, &path, query).await)
-                }
-            },
+            _ if request.method() == Method::OPTIONS => respond(Response::new(Bytes::new())),
+            (path::Asked::Elsewhere(target), _) => respond(path::redirect(request.method(), &target)),
+            (path::Asked::Gateway(path), Some(gateway)) => gateway.answer(&path, request).await,
+            (path::Asked::Gateway(path) | path::Asked::Page(path), _) => {
+                let query = request.uri().query().unwrap_or_default();
+                respond(self.endpoints.client(request.method(), &path, query).await)
+            }
         };
         answer.headers_mut().extend(allowed);
         answer

@@ -1,6 +1,7 @@
 //! The path of a request as Go's `ServeMux` takes it: without escapes, and in its shortest form. A client
 //! that writes it otherwise is sent there.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -17,38 +18,49 @@ const NEWER: &str = "/v3/";
 /// What the path of a request comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// The path to serve.
-    Path(String),
+    /// A path of the gateway, without escapes.
+    Gateway(String),
+    /// A path of its own, without escapes.
+    Page(String),
     /// The path and query to ask for instead.
     Elsewhere(String),
     /// A path that is none.
     Malformed,
 }
 
-/// Reads the path of `uri`.
-pub(super) fn asked(uri: &Uri) -> Asked {
-    let Some(decoded) = query::unescape(uri.path(), query::Plus::IsPlus) else { return Asked::Malformed };
-    let path = match decoded.strip_prefix(OLDER) {
-        Some(rest) => [NEWER, rest].concat(),
-        None => decoded,
-    };
-    let mut shortest = shorten(&path);
-    // The gateway is a folder.
-    if shortest == NEWER.trim_end_matches('/') {
-        shortest.push('/');
+/// Reads the path of `uri`, for a port that has a gateway or has none.
+pub(super) fn asked(uri: &Uri, has_gateway: bool) -> Asked {
+    let Some(mut path) = query::unescape(uri.path(), query::Plus::IsPlus) else { return Asked::Malformed };
+    let mut written = Cow::Borrowed(uri.path());
+    if let Some(rest) = path.strip_prefix(OLDER) {
+        path = [NEWER, rest].concat();
+        written = escape(&path).into();
     }
-    if shortest == path {
-        return Asked::Path(path);
+    let shortest = shorten(&written);
+    if has_gateway && shortest == NEWER.trim_end_matches('/') {
+        return elsewhere(NEWER, uri);
     }
-    let mut target = escape(&shortest);
-    if let Some(query) = uri.query() {
-        target = [&target, "?", query].concat();
+    if shortest != written {
+        // Escaped once more, as Go does it.
+        return elsewhere(&escape(&shortest), uri);
     }
-    Asked::Elsewhere(target)
+    let folder = written.trim_start_matches('/').split_once('/').map(|(folder, _)| folder);
+    let folder = folder.and_then(|folder| query::unescape(folder, query::Plus::IsPlus));
+    if has_gateway && folder.as_deref() == Some(NEWER.trim_matches('/')) {
+        return Asked::Gateway(path);
+    }
+    // A slash that is escaped divides nothing.
+    let divided = path.matches('/').count() == written.matches('/').count();
+    Asked::Page(if divided { path } else { written.into_owned() })
+}
+
+fn elsewhere(path: &str, uri: &Uri) -> Asked {
+    let query = uri.query().map_or_else(String::new, |query| ["?", query].concat());
+    Asked::Elsewhere([path, &query].concat())
 }
 
 /// The page that sends a client elsewhere.
-pub(super) fn elsewhere(method: &Method, target: &str) -> Page {
+pub(super) fn redirect(method: &Method, target: &str) -> Page {
     let mut page = Response::new(Bytes::new());
     *page.status_mut() = StatusCode::TEMPORARY_REDIRECT;
     if let Ok(location) = HeaderValue::try_from(target) {
@@ -105,35 +117,47 @@ mod tests {
 
     #[test]
     fn a_path_is_served_or_its_client_sent_elsewhere() {
-        let check =
-            |uri: &'static str, expected: Asked| assert_eq!(asked(&Uri::from_static(uri)), expected, "{uri}");
-        let path = |path: &str| Asked::Path(path.to_owned());
+        let check = |uri: &'static str, expected: Asked| {
+            assert_eq!(asked(&Uri::from_static(uri), true), expected, "{uri}");
+        };
+        let gateway = |path: &str| Asked::Gateway(path.to_owned());
+        check("/v3/kv/range", gateway("/v3/kv/range"));
+        check("/v3/kv/%72ange?a=b", gateway("/v3/kv/range"));
+        check("/%763/kv%2Frange", gateway("/v3/kv/range"));
+        check("/v3/a+b", gateway("/v3/a+b"));
+        check("/v3/", gateway("/v3/"));
+        check("/v3beta/kv/%72ange", gateway("/v3/kv/range"));
+        let page = |path: &str| Asked::Page(path.to_owned());
+        check("/", page("/"));
+        check("/health/", page("/health/"));
+        check("/ver%73ion", page("/version"));
+        check("/livez%2Fx", page("/livez%2Fx"));
+        check("/v3%2Fkv/range", page("/v3%2Fkv/range"));
+        check("/v3beta", page("/v3beta"));
         let elsewhere = |target: &str| Asked::Elsewhere(target.to_owned());
-        check("/v3/kv/range", path("/v3/kv/range"));
-        check("/v3/kv/%72ange?a=b", path("/v3/kv/range"));
-        check("/v3/kv%2Frange", path("/v3/kv/range"));
-        check("/v3/a+b", path("/v3/a+b"));
-        check("/v3beta/kv/range", path("/v3/kv/range"));
-        check("/v3beta", path("/v3beta"));
-        check("/v3/", path("/v3/"));
-        check("/", path("/"));
-        check("/health/", path("/health/"));
         check("/v3", elsewhere("/v3/"));
-        check("/v3?a=%62&c", elsewhere("/v3/?a=%62&c"));
+        check("//v3?a=%62&c", elsewhere("/v3/?a=%62&c"));
         check("//v3/kv/range", elsewhere("/v3/kv/range"));
         check("/v3//kv/./x/../range/", elsewhere("/v3/kv/range/"));
         check("/v3beta//kv", elsewhere("/v3/kv"));
-        check("/../a%20b//%C3%A9", elsewhere("/a%20b/%C3%A9"));
+        check("/../a%20b//c", elsewhere("/a%2520b/c"));
         check("/%zz", Asked::Malformed);
         check("/%4", Asked::Malformed);
     }
 
     #[test]
+    fn without_a_gateway_its_folder_is_none() {
+        for (uri, path) in [("/v3", "/v3"), ("/v3/kv/range", "/v3/kv/range"), ("/v3beta/x", "/v3/x")] {
+            assert_eq!(asked(&Uri::from_static(uri), false), Asked::Page(path.to_owned()), "{uri}");
+        }
+    }
+
+    #[test]
     fn only_who_looks_at_pages_gets_one() {
         let bare = "307\nlocation: /v3/?a&b\n\n";
-        assert_eq!(show(&elsewhere(&Method::POST, "/v3/?a&b")), bare);
+        assert_eq!(show(&redirect(&Method::POST, "/v3/?a&b")), bare);
         let shown = "307\ncontent-type: text/html; charset=utf-8\nlocation: /v3/?a&b\n\n\
                      <a href=\"/v3/?a&amp;b\">Temporary Redirect</a>.\n\n";
-        assert_eq!(show(&elsewhere(&Method::GET, "/v3/?a&b")), shown);
+        assert_eq!(show(&redirect(&Method::GET, "/v3/?a&b")), shown);
     }
 }

@@ -89,7 +89,7 @@ fn the_client_port_answers_as_etcd_does() {
     check("GET /debug/vars", &not_found);
     check("OPTIONS /nope", "200\n\n");
     check(
-        "GET /%2E/x//version",
+        "GET /./x//version",
         "307\ncontent-type: text/html; charset=utf-8\nlocation: /x/version\n\n\
                                   <a href=\"/x/version\">Temporary Redirect</a>.\n\n",
     );
