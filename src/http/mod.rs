@@ -10,7 +10,7 @@
 //! make go to the member. Bodies and headers are etcd's, byte for byte.
 //!
 //! Invariants:
-//! - no endpoint needs a token, and none changes anything;
+//! - no page needs a token, and none changes anything: calls are the gateway's;
 //! - a scrape is rendered off the network's thread.
 
 mod checks;
@@ -43,14 +43,12 @@ use page::{Page, page};
 pub use cors::Cors;
 
 /// What the endpoints need.
-#[derive(Clone)]
 struct Endpoints {
     mailbox: Mailbox,
     metrics: Arc<Metrics>,
 }
 
-/// What a client port has besides.
-#[derive(Clone)]
+/// What answers on a client port.
 struct ClientPort {
     endpoints: Endpoints,
     /// None when it is turned off.

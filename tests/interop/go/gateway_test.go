@@ -18,6 +18,7 @@ import (
 // the same test runs against it.
 func TestGateway(t *testing.T) {
 	c := cluster.Start(t, 1, cluster.Fast...)
+	t.Cleanup(plain.CloseIdleConnections)
 	for _, topic := range []topic{
 		// First: its answers name revisions of a new store.
 		{"every route", testRoutes},
