@@ -17,7 +17,7 @@ use madsim::runtime::Runtime;
 
 use crate::buggify::{self, Buggify};
 use crate::checkers::{self, Options};
-use crate::clock::{EXACT, true_time};
+use crate::clock::{EXACT, MOST_DRIFT, true_time};
 use crate::coverage;
 use crate::disk::charge_blocking_work;
 use crate::evidence::{ClockBounds, Evidence, Violation};
@@ -160,6 +160,9 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
         ..Evidence::default()
     };
     (evidence.operations, evidence.streams, evidence.observations) = recorder.history();
+    if setup.strict_reads {
+        evidence.operations.iter_mut().for_each(|operation| be_strict(&mut operation.request));
+    }
     let mut violations = world.monitor().violations();
     let (rest, contents) = match result {
         Ok(mut rest) => {
@@ -172,6 +175,8 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
     let options = options(&setup, &evidence, rest.as_ref());
     let look = |case: &checkers::Case<'_>| {
         coverage::mark(case, &trace, true_time());
+        let places = case.carried_out().map(|(number, at)| (number, (at.index, at.revision)));
+        trace.link(&places.collect());
         checkers::claims(case)
     };
     let found = world
@@ -200,6 +205,13 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
     }
 }
 
+/// Forgets that a read said that an older state would do.
+fn be_strict(request: &mut Request) {
+    if let Request::Range(range) | Request::RangeStream(range) = request {
+        range.serializable = false;
+    }
+}
+
 fn heard_events(evidence: &Evidence) -> u64 {
     let words = evidence.streams.iter().flat_map(|stream| &stream.words);
     words
@@ -208,7 +220,7 @@ fn heard_events(evidence: &Evidence) -> u64 {
 }
 
 fn clock_bounds(setup: &Setup) -> ClockBounds {
-    let rates = || setup.clocks.iter().map(|(rate, _)| *rate);
+    let rates = || setup.clocks.iter().map(|(rate, _)| (*rate).clamp(EXACT - MOST_DRIFT, EXACT + MOST_DRIFT));
     let has = |wanted: fn(&Action) -> bool| setup.plan.steps.iter().any(|step| wanted(&step.action));
     // A clock that stood still, or a process that did, is as slow as it gets; one that then makes up for
     // it is as fast.
@@ -239,12 +251,18 @@ fn options(setup: &Setup, evidence: &Evidence, rest: Option<&Rest>) -> Options {
     }
 }
 
-/// The streams that nobody ended, on members that serve at the end: a member that does not start on a damaged
-/// disk may have been asked a moment ago, and has not answered yet that it is not there.
+/// The streams that nobody ended, to members that serve at the end, in the same run in which the stream was
+/// opened: a client that reads and says nothing learns of a machine that lost power by its own probes, after a
+/// while.
 fn open_streams(evidence: &Evidence) -> Vec<usize> {
+    let began = |member| {
+        let starts = evidence.starts.iter().filter(|(_, started)| *started == member);
+        starts.map(|(at, _)| *at).max()
+    };
     let is_open = |stream: &&Stream| {
-        evidence.serves_at_the_end(stream.member)
-            && !stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left))
+        let is_ended = stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left));
+        let opened = stream.words.first().map(|(at, _)| *at);
+        evidence.serves_at_the_end(stream.member) && !is_ended && opened >= began(stream.member)
     };
     evidence.streams.iter().filter(is_open).map(|stream| stream.number).collect()
 }

@@ -11,7 +11,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::Network;
-use crate::clock::EXACT;
+use crate::clock::{EXACT, MOST_DRIFT};
 use crate::disk::Latency;
 use crate::history::MemberNumber;
 use crate::model::Settings;
@@ -97,6 +97,10 @@ pub struct Setup {
     pub left_behind: MemberNumber,
     /// Whether rare but legal behaviour is provoked in the shell.
     pub buggify: bool,
+    /// Whether serializable reads are held to what linearizable ones promise, which they must fail
+    /// ([`crate::controls`]).
+    #[serde(default)]
+    pub strict_reads: bool,
 }
 
 /// Settings of the server that make rare paths common. What a file does not say is as [`Tuning::PLAIN`], so
@@ -231,6 +235,7 @@ impl Setup {
             plan,
             left_behind,
             buggify,
+            strict_reads: false,
         }
     }
 }
@@ -271,8 +276,7 @@ fn draw_latency(random: &mut Random) -> Latency {
 }
 
 fn draw_clocks(random: &mut Random, profile: Profile, members: MemberNumber) -> Vec<(u64, i64)> {
-    // Hostile clocks are ten times as far off as hardware can be.
-    let most = if profile == Profile::Lease || random.percent(30) { 50_000 } else { 500 };
+    let most = if profile == Profile::Lease || random.percent(30) { MOST_DRIFT } else { 500 };
     let drifts = random.percent(70);
     (0..members)
         .map(|_| {

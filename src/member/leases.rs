@@ -67,10 +67,10 @@ pub(super) struct LeaseCalls {
 
 impl LeaseCalls {
     /// No questions.
-    pub fn new(member: MemberId, now: Now, timeout: u64) -> Self {
+    pub fn new(member: MemberId, seed: u64, now: Now, timeout: u64) -> Self {
         Self {
             timeout,
-            last_call: first_number(member, now),
+            last_call: first_number(member, seed, now),
             asked: BTreeMap::new(),
             again: VecDeque::new(),
             expiring: Vec::new(),

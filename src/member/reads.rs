@@ -65,10 +65,10 @@ pub(super) struct Reads {
 
 impl Reads {
     /// No readers.
-    pub fn new(member: MemberId, now: Now, timeout: u64) -> Self {
+    pub fn new(member: MemberId, seed: u64, now: Now, timeout: u64) -> Self {
         Self {
             member,
-            last_round: first_number(member, now),
+            last_round: first_number(member, seed, now),
             timeout,
             waiting: Vec::new(),
             round: None,

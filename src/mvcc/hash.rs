@@ -37,13 +37,14 @@ pub struct HashJob {
 }
 
 impl View {
-    /// Begins to hash the key space at `revision`, 0 for the current one.
+    /// Begins to hash the key space at `revision`, 0 for the current one. At a negative one there is
+    /// nothing to hash, and the hash of nothing is the answer (etcd).
     ///
     /// # Errors
     /// As [`View::check_revision`].
     pub fn hash(&self, revision: i64) -> Result<HashJob, RequestError> {
         Ok(HashJob {
-            revision: self.check_revision(revision)?,
+            revision: if revision < 0 { revision } else { self.check_revision(revision)? },
             view: self.clone(),
             hash: crc32c::crc32c(b"key"),
             next: Revision::default(),

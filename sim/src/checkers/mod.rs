@@ -224,10 +224,10 @@ impl<'a> Case<'a> {
         self.attribution.owners[place] == Owner::Service
     }
 
-    /// The operations that have a position, also those whose clients never heard of it.
-    pub fn carried_out(&self) -> impl Iterator<Item = usize> + '_ {
-        self.attribution.owners.iter().filter_map(|owner| match owner {
-            Owner::Operation(number) => Some(*number),
+    /// The operations that have a position, also those whose clients never heard of it, each with its own.
+    pub fn carried_out(&self) -> impl Iterator<Item = (usize, &Position)> + '_ {
+        self.attribution.owners.iter().zip(self.positions()).filter_map(|(owner, position)| match owner {
+            Owner::Operation(number) => Some((*number, position)),
             Owner::Cluster | Owner::Service | Owner::Nobody => None,
         })
     }

@@ -8,6 +8,7 @@
 mod batch;
 mod child;
 mod commands;
+mod controls;
 mod scenarios;
 mod seeds;
 mod shrink;
@@ -42,6 +43,8 @@ enum Command {
     Shrink(ShrinkArguments),
     /// Arms one planted bug after the other, and says how soon it is caught.
     Planted(PlantedArguments),
+    /// Runs the negative controls, each of which must be red, and says how soon they are.
+    Controls(ControlArguments),
     /// Draws a run as a page.
     Report(ReportArguments),
     /// Runs the scripted scenarios and the seeds that ever failed.
@@ -160,6 +163,16 @@ struct PlantedArguments {
 }
 
 #[derive(Args)]
+struct ControlArguments {
+    /// Seeds that one control may take.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// Runs at the same time. Default: one for each core.
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+#[derive(Args)]
 struct ReportArguments {
     #[command(flatten)]
     which: Which,
@@ -192,6 +205,7 @@ pub fn main() -> ExitCode {
         Command::Meta(arguments) => commands::meta(&arguments),
         Command::Shrink(arguments) => commands::shrink(&arguments),
         Command::Planted(arguments) => commands::planted(&arguments),
+        Command::Controls(arguments) => controls::controls(&arguments),
         Command::Report(arguments) => commands::report(&arguments),
         Command::Scenarios(arguments) => scenarios::scenarios(&arguments),
     };

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use super::ScenarioArguments;
 use super::batch::run_all;
@@ -82,14 +81,5 @@ fn missing<'a>(scenario: &Scenario, runs: impl Iterator<Item = &'a Verdict>) -> 
 /// The run of a scenario with its so-manieth seed, whose setup goes to a file.
 fn job(folder: &Path, scenario: &Scenario, attempt: u64) -> Result<Job, String> {
     let setup = Setup { seed: scenario.setup.seed + attempt, ..scenario.setup.clone() };
-    let file = folder.join(format!("{}-{attempt}.json", scenario.name));
-    let text = serde_json::to_string_pretty(&setup).map_err(|error| error.to_string())?;
-    fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    Ok(Job {
-        seed: setup.seed,
-        profile: setup.profile,
-        setup: Some(file),
-        arm: None,
-        wall_limit: Duration::from_secs(60),
-    })
+    Job::of_setup(&setup, folder.join(format!("{}-{attempt}.json", scenario.name)))
 }

@@ -159,12 +159,13 @@ fn allow(
 }
 
 /// Whether a range inside a transaction may name this revision: 0 stands for the working state, and a
-/// negative one counts as compacted, unlike in a Range of its own.
+/// negative one is older than the compaction, unlike in a Range of its own; only while nothing was ever
+/// compacted it may be -1.
 fn check_revision(revision: i64, moment: Moment) -> Result<(), Refusal> {
     match revision {
         0 => Ok(()),
         asked if asked > moment.revision => Err(Refusal::Future),
-        asked if asked < 0 || asked < moment.compacted => Err(Refusal::Compacted),
+        asked if asked < moment.compacted => Err(Refusal::Compacted),
         _ => Ok(()),
     }
 }

@@ -105,6 +105,43 @@ pub enum Action {
     MoveLeader(MemberNumber),
 }
 
+impl Target {
+    /// The member that it names; 0 for a role.
+    fn number(self) -> MemberNumber {
+        match self {
+            Target::Member(member) => member,
+            Target::Leader | Target::Follower(_) => 0,
+        }
+    }
+}
+
+impl Action {
+    /// The highest number of a member that it names, 0 for none.
+    pub fn highest(&self) -> MemberNumber {
+        match self {
+            Action::Isolate(target, _)
+            | Action::Flap(target, _)
+            | Action::Mute(target, _)
+            | Action::HideFromClients(target)
+            | Action::Kill(target)
+            | Action::PowerCut(target)
+            | Action::KillTwice(target)
+            | Action::Restart(target)
+            | Action::Pause(target)
+            | Action::Disk(target, _)
+            | Action::Clock(target, _)
+            | Action::Connections(target, _) => target.number(),
+            Action::Split(members) => members.iter().copied().max().unwrap_or(0),
+            Action::Bridge(member) | Action::MoveLeader(member) => *member,
+            Action::Reunite
+            | Action::Network(_)
+            | Action::Swizzle
+            | Action::PowerCutAll
+            | Action::RollingKill => 0,
+        }
+    }
+}
+
 /// Which way a path is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -77,6 +77,7 @@ fn script(name: &str, story: &str) -> Script {
         plan: Plan::default(),
         left_behind: 0,
         buggify: false,
+        strict_reads: false,
     };
     let story = story.split_whitespace().collect::<Vec<_>>().join(" ");
     Script(Scenario { name: name.to_owned(), story, setup, tries: 3, reaches: Vec::new() })
