@@ -31,8 +31,43 @@ pub fn sequence() -> BoxedStrategy<Vec<Step>> {
         2 => vec(prop_oneof![1 => key_values(), 1 => leases(), 4 => services()], 1..LONGEST / 2),
         1 => vec(prop_oneof![2 => key_values(), 3 => upkeep()], 1..LONGEST),
         2 => vec(everything(), 1..LONGEST),
+        2 => vec(many(), 1..LONGEST / 2),
     ]
     .boxed()
+}
+
+/// Many keys, and some of them large, so that answers come in chunks. Only sorted by key: how etcd orders
+/// more than twelve keys of which some are equal in what they are sorted by, nobody has said.
+fn many() -> BoxedStrategy<Step> {
+    let padding = prop_oneof![6 => Just(0usize), 2 => Just(2_000), 1 => Just(100_000)];
+    let large = (key(), padding).prop_map(|(key, padding)| Put { key, padding, ..Put::default() });
+    let by_key =
+        (streamed(), 0..3i32).prop_map(|(range, sort_order)| Range { sort_order, sort_target: 0, ..range });
+    let limited = (streamed(), 5i64..40).prop_map(|(range, limit)| Range { limit, ..range });
+    prop_oneof![
+        4 => fill().prop_map(Step::Txn),
+        3 => large.prop_map(Step::Put),
+        4 => streamed().prop_map(Step::RangeStream),
+        3 => limited.prop_map(Step::RangeStream),
+        4 => by_key.prop_map(Step::Range),
+        1 => delete().prop_map(Step::Delete),
+        1 => compact().prop_map(Step::Compact),
+        2 => watches(),
+    ]
+    .boxed()
+}
+
+/// A transaction that puts keys which lie between the others.
+fn fill() -> BoxedStrategy<Txn> {
+    (0u32..60, 1u32..40, value())
+        .prop_map(|(first, count, value)| {
+            let put = |number: u32| {
+                let key = Text(format!("a{number:02}").into_bytes());
+                Operation::Put(Put { key, value: value.clone(), ..Put::default() })
+            };
+            Txn { success: (first..first + count).map(put).collect(), ..Txn::default() }
+        })
+        .boxed()
 }
 
 fn everything() -> BoxedStrategy<Step> {

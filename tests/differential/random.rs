@@ -17,6 +17,9 @@ const REQUESTS: usize = 20_000;
 /// After so many requests both servers are started anew.
 const LIFE: usize = 5_000;
 
+/// After so many sequences both servers are killed and started again on what they have.
+const SEQUENCES_UP: u64 = 50;
+
 /// Attempts to make a sequence smaller.
 const SHRINK_ATTEMPTS: usize = 300;
 
@@ -102,6 +105,11 @@ pub fn run() {
     let (strategy, mut servers, mut number) = (sequence(), Servers::new(), 0);
     while servers.requests() < wanted {
         let mut tree = strategy.new_tree(&mut runner(seed, number)).expect("no filter rejects");
+        if number % SEQUENCES_UP == SEQUENCES_UP - 1
+            && let Err(mismatch) = servers.run(&[Step::Restart])
+        {
+            panic!("seed {seed}, before sequence {number}: {mismatch}\n{}", step::write(&servers.history));
+        }
         if let Err(mismatch) = servers.run(&tree.current()) {
             println!("differential: sequence {number} of seed {seed}: {mismatch}");
             let (smallest, mismatch) = shrink(&mut servers, &mut *tree, mismatch);

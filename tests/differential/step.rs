@@ -129,6 +129,8 @@ pub enum Change {
 pub enum Step {
     /// The end of a sequence and the beginning of the next.
     Next,
+    /// Both processes are killed and start again on what they have.
+    Restart,
     Range(Range),
     RangeStream(Range),
     Put(Put),
@@ -214,6 +216,7 @@ impl Step {
             Self::AuthStatus => Call::AuthStatus,
             Self::Health(service) => Call::Health(service.clone()),
             Self::Next
+            | Self::Restart
             | Self::Watch(_)
             | Self::CancelWatch(_)
             | Self::Progress(_)

@@ -45,7 +45,7 @@ pub(super) fn read(
     for op in branch {
         let Some(Request::RequestRange(range)) = &op.request else { continue };
         check_revision(range.revision, moment)?;
-        let at = if range.revision == 0 { moment.revision } else { range.revision };
+        let at = if range.revision <= 0 { moment.revision } else { range.revision };
         let response = range::read(store, range, at, moment.revision);
         responses.push(pb::ResponseOp { response: Some(Response::ResponseRange(response)) });
     }
@@ -206,7 +206,7 @@ impl Writing<'_> {
 
     /// Reads what the operations before have made, or the past. The header says what they have made.
     fn range(&self, request: &pb::RangeRequest) -> pb::RangeResponse {
-        let at = if request.revision == 0 { self.store.revision } else { request.revision };
+        let at = if request.revision <= 0 { self.store.revision } else { request.revision };
         range::read(self.store, request, at, self.store.revision)
     }
 
