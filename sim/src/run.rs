@@ -25,7 +25,7 @@ use crate::healed::{
     clear_alarms, come_to_rest, must_hand_over, must_serve, read_at_rest, revoke_leases, stop_if_violated,
     wait_until,
 };
-use crate::history::{Contents, MemberNumber, Stream, Time, Word};
+use crate::history::{Contents, MemberNumber, Request, Stream, Time, Word};
 use crate::nemesis::{Action, ClockFault, perform, restart_fallen};
 use crate::random::stream;
 use crate::setup::{Profile, Setup};
