@@ -221,11 +221,16 @@ fn describes(
     answer.ttl >= 0 && answer.granted_ttl == granted && keys_are_right
 }
 
-/// The alarms among the errors of a status: kind, member; in the order of kinds and members.
+/// The alarms among the errors of a status: kind, member; in the order of kinds and members. A member that is
+/// 0 is left out of the text, as Go does it.
 fn alarms_in(errors: &[String]) -> impl Iterator<Item = (i32, u64)> {
     let alarm = |error: &String| {
-        let (member, kind) = error.trim_end().strip_prefix("memberID:")?.split_once(" alarm:")?;
-        Some((pb::AlarmType::from_str_name(kind)? as i32, member.parse().ok()?))
+        let (member, kind) = error.split_once("alarm:")?;
+        let member = match member.trim_end() {
+            "" => 0,
+            member => member.strip_prefix("memberID:")?.parse().ok()?,
+        };
+        Some((pb::AlarmType::from_str_name(kind)? as i32, member))
     };
     errors.iter().filter_map(alarm)
 }
