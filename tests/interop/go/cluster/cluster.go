@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -42,7 +41,7 @@ type Cluster struct {
 
 // Start runs a cluster of size members with flags added to each, waits until all serve, and ends
 // it with the test. When the test fails, the logs stay and their ends are printed.
-func Start(t testing.TB, size int, flags ...string) *Cluster {
+func Start(t T, size int, flags ...string) *Cluster {
 	t.Helper()
 	c := New(t, size, flags...)
 	for _, m := range c.Members {
@@ -53,7 +52,7 @@ func Start(t testing.TB, size int, flags ...string) *Cluster {
 }
 
 // New lays out a cluster without starting its members.
-func New(t testing.TB, size int, flags ...string) *Cluster {
+func New(t T, size int, flags ...string) *Cluster {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "interop-")
 	if err != nil {
@@ -77,7 +76,7 @@ func New(t testing.TB, size int, flags ...string) *Cluster {
 }
 
 // Binary is the server under test: DETCD_BIN, else this repository's release or debug build.
-func Binary(t testing.TB) string {
+func Binary(t T) string {
 	t.Helper()
 	if path := os.Getenv("DETCD_BIN"); path != "" {
 		return path
@@ -108,7 +107,7 @@ func (c *Cluster) Endpoints() []string {
 }
 
 // Client connects to the given endpoints, all members when none is given, until the test ends.
-func (c *Cluster) Client(t testing.TB, endpoints ...string) *clientv3.Client {
+func (c *Cluster) Client(t T, endpoints ...string) *clientv3.Client {
 	t.Helper()
 	if len(endpoints) == 0 {
 		endpoints = c.Endpoints()
@@ -137,7 +136,7 @@ func NewClient(endpoints ...string) (*clientv3.Client, error) {
 
 // WaitReady waits until every member answers its health check: it has a leader and serves
 // linearizable reads.
-func (c *Cluster) WaitReady(t testing.TB) {
+func (c *Cluster) WaitReady(t T) {
 	t.Helper()
 	for _, m := range c.Members {
 		m.WaitReady(t)
@@ -145,7 +144,7 @@ func (c *Cluster) WaitReady(t testing.TB) {
 }
 
 // Leader is the member that is leader now; it waits for one.
-func (c *Cluster) Leader(t testing.TB) *Member {
+func (c *Cluster) Leader(t T) *Member {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
 	defer cancel()
@@ -163,7 +162,7 @@ func (c *Cluster) Leader(t testing.TB) *Member {
 }
 
 // Follower is a member that is not the leader.
-func (c *Cluster) Follower(t testing.TB) *Member {
+func (c *Cluster) Follower(t T) *Member {
 	t.Helper()
 	leader := c.Leader(t)
 	for _, m := range c.Members {
@@ -175,7 +174,7 @@ func (c *Cluster) Follower(t testing.TB) *Member {
 	return nil
 }
 
-func (c *Cluster) cleanup(t testing.TB) {
+func (c *Cluster) cleanup(t T) {
 	logs := map[*Member]string{} // as they are now: stopping adds lines that explain nothing
 	for _, m := range c.Members {
 		logs[m] = tail(m.LogFile, 2048)

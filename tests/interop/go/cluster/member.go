@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -39,7 +38,7 @@ type Member struct {
 	client *clientv3.Client
 }
 
-func newMember(t testing.TB, binary, dir, name string) *Member {
+func newMember(t T, binary, dir, name string) *Member {
 	t.Helper()
 	m := &Member{
 		Name:      name,
@@ -67,7 +66,7 @@ var handedOut sync.Map
 
 // FreeAddress is an address of this machine with a port that nobody listens on; no two calls in this
 // process get the same one.
-func FreeAddress(t testing.TB) string {
+func FreeAddress(t T) string {
 	t.Helper()
 	for {
 		listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -83,7 +82,7 @@ func FreeAddress(t testing.TB) string {
 }
 
 // Start runs the member, without waiting until it serves.
-func (m *Member) Start(t testing.TB) {
+func (m *Member) Start(t T) {
 	t.Helper()
 	log, err := os.OpenFile(m.LogFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
@@ -98,7 +97,7 @@ func (m *Member) Start(t testing.TB) {
 }
 
 // SetFlag gives a flag another value, from the next start on.
-func (m *Member) SetFlag(t testing.TB, name, value string) {
+func (m *Member) SetFlag(t T, name, value string) {
 	t.Helper()
 	at := slices.Index(m.args, name)
 	if at < 0 {
@@ -108,7 +107,7 @@ func (m *Member) SetFlag(t testing.TB, name, value string) {
 }
 
 // WaitReady waits until the member serves.
-func (m *Member) WaitReady(t testing.TB) {
+func (m *Member) WaitReady(t T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
 	defer cancel()
@@ -118,7 +117,7 @@ func (m *Member) WaitReady(t testing.TB) {
 }
 
 // Ready tells whether the member serves now.
-func (m *Member) Ready(t testing.TB) bool {
+func (m *Member) Ready(t T) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -127,7 +126,7 @@ func (m *Member) Ready(t testing.TB) bool {
 
 // Kill ends members at once (SIGKILL), all at the same moment: what they had not yet given to the
 // system is lost.
-func Kill(t testing.TB, members ...*Member) {
+func Kill(t T, members ...*Member) {
 	t.Helper()
 	for _, m := range members {
 		m.down = true
@@ -141,7 +140,7 @@ func Kill(t testing.TB, members ...*Member) {
 }
 
 // Stop ends the member in order (SIGTERM).
-func (m *Member) Stop(t testing.TB) {
+func (m *Member) Stop(t T) {
 	t.Helper()
 	if err := m.end(); err != nil {
 		t.Fatalf("%s: %v", m.Name, err)

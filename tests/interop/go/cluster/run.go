@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os/exec"
 	"strings"
-	"testing"
 )
 
 // Output is what a finished program left.
@@ -17,7 +16,7 @@ type Output struct {
 }
 
 // Run runs a program to its end, with input as its stdin.
-func Run(ctx context.Context, t testing.TB, input, binary string, args ...string) Output {
+func Run(ctx context.Context, t T, input, binary string, args ...string) Output {
 	t.Helper()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = cleanEnvironment()
