@@ -61,6 +61,9 @@ pub enum Call {
     Health(String),
 }
 
+/// What begins a line that no server said. Two servers that both do not answer are not alike.
+pub const SILENCE: &str = "nothing: ";
+
 /// What a server said, message by message, in text without what may differ.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
@@ -76,6 +79,11 @@ impl Answer {
         let details = if status.details().is_empty() { "" } else { ", with details" };
         let line = format!("{:?}: {}{details}", status.code(), of.text(status.message()));
         Self { lines: vec![line], revision: None, is_ok: false }
+    }
+
+    /// In place of an answer.
+    pub fn silence(why: &str) -> Self {
+        Self { lines: vec![format!("{SILENCE}{why}")], ..Self::default() }
     }
 
     /// Whether the server said that this is not built.
@@ -109,7 +117,7 @@ impl Call {
         let name = self.name();
         match tokio::time::timeout(PATIENCE, self.send(channel.clone(), of)).await {
             Ok(answer) => answer,
-            Err(_) => Answer { lines: vec![format!("no answer to {name}")], ..Answer::default() },
+            Err(_) => Answer::silence(&format!("no answer to {name}")),
         }
     }
 

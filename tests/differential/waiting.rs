@@ -233,15 +233,14 @@ fn observation(side: &Side, name: &Bytes) -> Observation {
 impl Observation {
     async fn next(&mut self, of: &mut Identity) -> Answer {
         let word = tokio::time::timeout(PATIENCE, self.word()).await;
-        let failure = |line: String| Answer { lines: vec![line], ..Answer::default() };
         match word {
             Ok(Ok(Some(mut word))) => {
                 word.normalise(of);
                 Answer { lines: vec![format!("{word:?}")], revision: word.revision(), is_ok: true }
             }
-            Ok(Ok(None)) => failure("the stream ended".to_owned()),
-            Ok(Err(status)) => failure(format!("{:?}: {}", status.code(), status.message())),
-            Err(_) => failure("no word".to_owned()),
+            Ok(Ok(None)) => Answer::silence("the stream ended"),
+            Ok(Err(status)) => Answer::silence(&format!("{:?}: {}", status.code(), status.message())),
+            Err(_) => Answer::silence("no word"),
         }
     }
 
