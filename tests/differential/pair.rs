@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use detcd::client::Channel;
@@ -27,6 +28,10 @@ pub const STREAMS: usize = 2;
 
 /// A watcher that waits for a revision so far ahead is ended rather than served at the end of a sequence.
 const FAR_AHEAD: i64 = 12;
+
+/// How often, and between which pauses, it is looked whether etcd has removed what is compacted.
+const REMOVAL_LOOKS: usize = 200;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
 
 /// So many keys etcd sorts so that those which are equal keep their order.
 const SORTED_IN_ORDER: usize = 12;
@@ -126,6 +131,8 @@ pub struct Pair {
     chosen_until: i64,
     /// There were more keys than etcd sorts in a known order.
     had_many: bool,
+    /// A compaction was not waited for.
+    removes_behind: bool,
     /// Requests that both have answered.
     pub requests: usize,
     /// How often a difference was let pass.
@@ -145,6 +152,7 @@ impl Pair {
             leases: BTreeSet::new(),
             chosen_until: 0,
             had_many: false,
+            removes_behind: false,
             requests: 0,
             passed: BTreeMap::new(),
         }
@@ -263,10 +271,12 @@ impl Pair {
             Step::Proclaim(leader) => self.proclaim(leader, false).await,
             Step::Resign(leader) => self.proclaim(leader, true).await,
             Step::Observe(observe) => self.observe(observe).await,
-            Step::Compact(_) => {
+            Step::HashKv(_) => self.hash(step).await,
+            Step::Compact(compact) => {
                 for stream in 0..STREAMS {
                     self.settle_after_clearing(stream).await?;
                 }
+                self.removes_behind |= !compact.physical;
                 self.simple(step).await.map(drop)
             }
             Step::Grant(grant) => {
@@ -375,6 +385,19 @@ impl Pair {
             self.simple(&Step::Revoke(lease)).await?;
         }
         Ok(())
+    }
+
+    /// While etcd still removes what is compacted, and nothing else is alive, its hash counts what is left to
+    /// remove.
+    async fn hash(&mut self, step: &Step) -> Result<(), Mismatch> {
+        for _ in 1..REMOVAL_LOOKS {
+            if !self.removes_behind || self.simple(step).await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(REMOVAL_PAUSE).await;
+        }
+        self.removes_behind = false;
+        self.simple(step).await.map(drop)
     }
 
     async fn watch(&mut self, watch: &Watch) -> Result<(), Mismatch> {
