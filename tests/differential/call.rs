@@ -107,9 +107,38 @@ fn unary<M: Normal>(result: Result<Response<M>, Status>, of: &mut Identity) -> A
 
 impl Call {
     /// The method's name, without its service.
-    pub fn name(&self) -> String {
-        let text = format!("{self:?}");
-        text.split(|character: char| !character.is_alphanumeric()).next().unwrap_or_default().to_owned()
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Range(..) => "Range",
+            Self::RangeStream(..) => "RangeStream",
+            Self::Put(..) => "Put",
+            Self::DeleteRange(..) => "DeleteRange",
+            Self::Txn(..) => "Txn",
+            Self::Compact(..) => "Compact",
+            Self::LeaseGrant(..) => "LeaseGrant",
+            Self::LeaseRevoke(..) => "LeaseRevoke",
+            Self::LeaseKeepAlive(..) => "LeaseKeepAlive",
+            Self::LeaseTimeToLive(..) => "LeaseTimeToLive",
+            Self::LeaseLeases => "LeaseLeases",
+            Self::MemberList(..) => "MemberList",
+            Self::MemberAdd(..) => "MemberAdd",
+            Self::MemberRemove(..) => "MemberRemove",
+            Self::MemberUpdate(..) => "MemberUpdate",
+            Self::MemberPromote(..) => "MemberPromote",
+            Self::Alarm(..) => "Alarm",
+            Self::Status => "Status",
+            Self::HashKv(..) => "HashKv",
+            Self::Hash => "Hash",
+            Self::MoveLeader(..) => "MoveLeader",
+            Self::AuthStatus => "AuthStatus",
+            Self::Lock(..) => "Lock",
+            Self::Unlock(..) => "Unlock",
+            Self::Campaign(..) => "Campaign",
+            Self::Proclaim(..) => "Proclaim",
+            Self::Resign(..) => "Resign",
+            Self::Leader(..) => "Leader",
+            Self::Health(..) => "Health",
+        }
     }
 
     /// Sends the call to a server and waits for all of its answer.

@@ -334,7 +334,7 @@ impl Pair {
     pub async fn both(&mut self, what: String, calls: (Call, Call)) -> Result<Answer, Mismatch> {
         let method = calls.1.name();
         let (detcd, etcd) = join(self.detcd.ask(calls.0), self.etcd.ask(calls.1)).await;
-        self.compare(what, &method, detcd, etcd)
+        self.compare(what, method, detcd, etcd)
     }
 
     /// Compares two answers, and takes the store's revision from them.
@@ -391,12 +391,15 @@ impl Pair {
     /// remove.
     async fn hash(&mut self, step: &Step) -> Result<(), Mismatch> {
         for _ in 1..REMOVAL_LOOKS {
-            if !self.removes_behind || self.simple(step).await.is_ok() {
+            if !self.removes_behind {
                 break;
+            }
+            if self.simple(step).await.is_ok() {
+                self.removes_behind = false;
+                return Ok(());
             }
             tokio::time::sleep(REMOVAL_PAUSE).await;
         }
-        self.removes_behind = false;
         self.simple(step).await.map(drop)
     }
 

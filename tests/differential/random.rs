@@ -18,7 +18,7 @@ const REQUESTS: usize = 20_000;
 const LIFE: usize = 5_000;
 
 /// After so many sequences both servers are killed and started again on what they have.
-const SEQUENCES_UP: u64 = 50;
+const SEQUENCES_UP: u64 = 100;
 
 /// Attempts to make a sequence smaller.
 const SHRINK_ATTEMPTS: usize = 300;
