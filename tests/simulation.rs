@@ -31,10 +31,11 @@ fn sim(arguments: &[&str]) -> String {
     printed
 }
 
-/// Runs a batch, and makes sure that it was one.
+/// Runs a batch that must reach its rare paths, and makes sure that it was one.
 fn swarm(profile: &str, seeds: u64) {
     let range = format!("0..{seeds}");
-    let printed = sim(&["swarm", "--profile", profile, "--seeds", &range, "--keep-going"]);
+    let printed =
+        sim(&["swarm", "--profile", profile, "--seeds", &range, "--keep-going", "--require-markers"]);
     let expected = format!("{seeds} {profile} seeds, 0 failed");
     assert!(printed.contains(&expected), "no {expected:?} in:\n{printed}");
 }

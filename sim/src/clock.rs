@@ -19,6 +19,10 @@ use crate::history::Time;
 /// Parts per million that make an exact clock.
 pub const EXACT: u64 = 1_000_000;
 
+/// How far off, in parts per million, a clock runs at most: ten times as far as that of poor hardware. What
+/// the claims on leases assume.
+pub const MOST_DRIFT: u64 = 50_000;
+
 /// Wall time at the beginning of a world, in milliseconds since 1970: some day in 2026.
 const BEGINNING: i64 = 1_790_000_000_000;
 

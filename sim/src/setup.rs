@@ -11,7 +11,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::Network;
-use crate::clock::EXACT;
+use crate::clock::{EXACT, MOST_DRIFT};
 use crate::disk::Latency;
 use crate::history::MemberNumber;
 use crate::model::Settings;
@@ -97,10 +97,16 @@ pub struct Setup {
     pub left_behind: MemberNumber,
     /// Whether rare but legal behaviour is provoked in the shell.
     pub buggify: bool,
+    /// Whether serializable reads are held to what linearizable ones promise, which they must fail
+    /// ([`crate::controls`]).
+    #[serde(default)]
+    pub strict_reads: bool,
 }
 
-/// Settings of the server that make rare paths common.
+/// Settings of the server that make rare paths common. What a file does not say is as [`Tuning::PLAIN`], so
+/// that a setup that was kept stays what it was when settings are added.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs)]
 pub struct Tuning {
     pub heartbeat_ms: u64,
@@ -114,7 +120,19 @@ pub struct Tuning {
     pub compaction_pause_ms: u64,
     pub watch_progress_ms: u64,
     pub lease_checkpoint: bool,
+    pub lease_checkpoint_ms: u64,
     pub quota_bytes: i64,
+    pub append_bytes: u64,
+    pub inflight_appends: usize,
+    pub watch_batch_revisions: usize,
+    pub watch_response_bytes: usize,
+    pub watch_stream_bytes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self::PLAIN
+    }
 }
 
 impl Tuning {
@@ -131,7 +149,13 @@ impl Tuning {
         compaction_pause_ms: 10,
         watch_progress_ms: 600_000,
         lease_checkpoint: false,
+        lease_checkpoint_ms: 300_000,
         quota_bytes: 0,
+        append_bytes: 1 << 20,
+        inflight_appends: 512,
+        watch_batch_revisions: 1000,
+        watch_response_bytes: 2 << 20,
+        watch_stream_bytes: 4 << 20,
     };
 
     /// One election timeout in milliseconds.
@@ -160,7 +184,21 @@ impl Tuning {
             compaction_pause_ms: random.log_uniform(1, 200),
             watch_progress_ms: random.log_uniform(100, 20_000),
             lease_checkpoint: random.percent(50),
+            lease_checkpoint_ms: random.log_uniform(200, 5000),
             quota_bytes: 0,
+            append_bytes: if random.percent(40) { random.log_uniform(1, 20_000) } else { 1 << 20 },
+            inflight_appends: if random.percent(40) { random.log_uniform(1, 20) as usize } else { 512 },
+            watch_batch_revisions: if random.percent(50) { random.log_uniform(1, 30) as usize } else { 1000 },
+            watch_response_bytes: if random.percent(50) {
+                random.log_uniform(100, 30_000) as usize
+            } else {
+                2 << 20
+            },
+            watch_stream_bytes: if random.percent(50) {
+                random.log_uniform(200, 50_000) as usize
+            } else {
+                4 << 20
+            },
         }
     }
 }
@@ -170,12 +208,17 @@ impl Setup {
     pub fn draw(seed: u64, profile: Profile) -> Self {
         let mut topology = stream(seed, "topology");
         let members = *topology.pick(&[3, 3, 3, 3, 3, 3, 5, 1]);
-        let tuning = Tuning::draw(&mut stream(seed, "tuning"));
+        let mut tuning = Tuning::draw(&mut stream(seed, "tuning"));
+        tuning.quota_bytes = draw_quota(&mut stream(seed, "quota"));
         let network = draw_network(&mut stream(seed, "network"));
         let disk = draw_latency(&mut stream(seed, "disk latency"));
         let clocks = draw_clocks(&mut stream(seed, "clocks"), profile, members);
         let workload = Workload::draw(&mut stream(seed, "workload"), profile);
-        let plan = Plan::draw(&mut stream(seed, "nemesis"), profile, members, workload.milliseconds());
+        let milliseconds = workload.milliseconds();
+        let mut plan = Plan::draw(&mut stream(seed, "nemesis"), profile, members, milliseconds);
+        if workload.reads_everywhere && members > 1 {
+            plan.depose_leaders(&mut stream(seed, "deposed leaders"), milliseconds, tuning.election_ms());
+        }
         let left_behind =
             if members >= 3 && topology.percent(25) { topology.random_range(1..=members) } else { 0 };
         let buggify = stream(seed, "buggify").percent(60);
@@ -192,8 +235,14 @@ impl Setup {
             plan,
             left_behind,
             buggify,
+            strict_reads: false,
         }
     }
+}
+
+/// Mostly none that a run could reach; else one between an empty database and what runs write.
+fn draw_quota(random: &mut Random) -> i64 {
+    if random.percent(10) { random.log_uniform(60_000, 600_000) as i64 } else { 0 }
 }
 
 fn draw_network(random: &mut Random) -> Network {
@@ -227,8 +276,7 @@ fn draw_latency(random: &mut Random) -> Latency {
 }
 
 fn draw_clocks(random: &mut Random, profile: Profile, members: MemberNumber) -> Vec<(u64, i64)> {
-    // Hostile clocks are ten times as far off as hardware can be.
-    let most = if profile == Profile::Lease || random.percent(30) { 50_000 } else { 500 };
+    let most = if profile == Profile::Lease || random.percent(30) { MOST_DRIFT } else { 500 };
     let drifts = random.percent(70);
     (0..members)
         .map(|_| {

@@ -147,13 +147,35 @@ impl Trace {
 
     /// Counts that a rare path was reached, and notes it.
     pub fn mark(&self, at: Time, member: MemberNumber, name: &'static str) {
-        *self.lock().markers.entry(name).or_default() += 1;
+        self.mark_times(at, member, name, 1);
+    }
+
+    /// Counts that a rare path was reached so many times, and notes it once.
+    pub fn mark_times(&self, at: Time, member: MemberNumber, name: &'static str, times: u64) {
+        *self.lock().markers.entry(name).or_default() += times;
         self.note(at, member, What::Marker { name });
+    }
+
+    /// How often a rare path was reached.
+    pub fn times(&self, marker: &str) -> u64 {
+        self.lock().markers.get(marker).copied().unwrap_or_default()
     }
 
     /// How often each rare path was reached.
     pub fn markers(&self) -> BTreeMap<&'static str, u64> {
         self.lock().markers.clone()
+    }
+
+    /// Adds to the kept answer of each operation which entry of the log carried it out, and to what revision.
+    /// Only the end of a run tells; nothing of it is hashed.
+    pub fn link(&self, placed: &BTreeMap<usize, (u64, i64)>) {
+        for event in &mut self.lock().events {
+            if let What::Return { operation, index, revision, .. } = &mut event.what
+                && let Some(place) = placed.get(operation)
+            {
+                (*index, *revision) = *place;
+            }
+        }
     }
 
     /// Number of events so far.

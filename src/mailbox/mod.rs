@@ -65,6 +65,8 @@ pub struct Mailbox {
     published: Arc<Published>,
     stopping: Shutdown,
     next_stream: Arc<std::sync::atomic::AtomicU64>,
+    /// Bytes of watch responses that a stream takes before it says so.
+    drain_report_bytes: usize,
 }
 
 /// The newest view, and who waits for a newer one.
@@ -85,12 +87,22 @@ pub fn mailbox(view: Arc<MemberView>) -> (Mailbox, MailboxReceiver) {
     let (sender, receiver) = mpsc::channel(limits::MAILBOX_CAPACITY);
     let published = Arc::new(Published { view: ArcSwap::new(view), changed: Notify::new() });
     let (stop, stopping) = shutdown_channel();
-    let mailbox =
-        Mailbox { mail: sender, published: published.clone(), stopping, next_stream: Arc::default() };
+    let mailbox = Mailbox {
+        mail: sender,
+        published: published.clone(),
+        stopping,
+        next_stream: Arc::default(),
+        drain_report_bytes: watch::drain_report_bytes(limits::WATCH_STREAM_BYTES),
+    };
     (mailbox, MailboxReceiver { mail: receiver, published, stop })
 }
 
 impl Mailbox {
+    /// The same, for a member whose hub lets a watch stream have so many bytes queued.
+    pub fn with_watch_budget(self, bytes: usize) -> Self {
+        Self { drain_report_bytes: watch::drain_report_bytes(bytes), ..self }
+    }
+
     /// Asks the member and waits for its reply.
     ///
     /// # Errors

@@ -7,14 +7,15 @@ use crate::rt::{self, sync::mpsc};
 use futures::Stream;
 
 use super::{Mail, Mailbox};
-use crate::limits;
 use crate::member::{WatchCommand, response_weight};
 use crate::proto::etcdserverpb as pb;
 use crate::types::{RequestError, StreamId};
 
-/// Bytes that a stream takes before it says so: often enough for the hub's budget, seldom enough to
-/// cost nothing.
-const DRAIN_REPORT_BYTES: usize = limits::WATCH_STREAM_BYTES / 8;
+/// Bytes that a stream with this budget takes before it says so: often enough for the hub, which waits for
+/// half of the budget at most, seldom enough to cost nothing.
+pub(super) const fn drain_report_bytes(budget: usize) -> usize {
+    if budget < 8 { 1 } else { budget / 8 }
+}
 
 /// Makes both halves of a stream that the loop was told of.
 pub(super) fn open(
@@ -56,7 +57,8 @@ impl WatchResponses {
     /// Tells the hub what was taken, once it is worth a message. What stays untold is far below the
     /// stream's budget, so nothing waits for it. Returns whether there is nothing left to tell.
     fn report(&mut self) -> bool {
-        if self.taken < DRAIN_REPORT_BYTES && !rt::buggify("watch: tells what it took at once") {
+        let report_bytes = self.mailbox.drain_report_bytes;
+        if self.taken < report_bytes && !rt::buggify("watch: tells what it took at once") {
             return true;
         }
         let command = WatchCommand::Drained(self.taken);
@@ -94,8 +96,6 @@ impl Stream for WatchResponses {
     }
 }
 
-const _: () = assert!(DRAIN_REPORT_BYTES * 4 <= limits::WATCH_STREAM_BYTES);
-
 impl Drop for WatchResponses {
     fn drop(&mut self) {
         self.mailbox.send_aside(Mail::Watch { stream: self.stream, command: WatchCommand::Close });
@@ -107,6 +107,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
+    use crate::limits;
     use crate::mailbox::{MailboxReceiver, mailbox};
     use crate::metrics::testing;
 
@@ -120,22 +121,32 @@ mod tests {
         mail.into_iter().map(of).sum()
     }
 
-    /// A budget that is given back by another measure than it was taken by runs dry in the end.
-    #[tokio::test]
-    async fn all_that_the_hub_counted_is_given_back() {
+    /// A budget that is given back by another measure than it was taken by runs dry in the end; and so does
+    /// one that is smaller than what is given back at a time.
+    async fn check_given_back(budget: usize) {
         let (mailbox, mut receiver) = mailbox(testing::view().into());
+        let mailbox = mailbox.with_watch_budget(budget);
+        let report_bytes = mailbox.drain_report_bytes;
         let (session, mut responses) = mailbox.open_watch().await.expect("a loop");
         let mut mail = Vec::new();
         receiver.receive_gathered(&mut mail, 1);
         let Some(Mail::WatchOpen { responses: queue, .. }) = mail.pop() else { panic!("no stream") };
         let response = pb::WatchResponse { watch_id: 7, ..Default::default() };
-        let count = 10 * DRAIN_REPORT_BYTES / response_weight(&response);
+        let count = 10 * report_bytes / response_weight(&response) + 10;
         queue.send(vec![response.clone(); count]).expect("a stream");
         for _ in 0..count {
             assert_eq!(responses.next().await, Some(response.clone()));
         }
         let untold = count * response_weight(&response) - drained(&mut receiver).await;
-        assert!(untold < DRAIN_REPORT_BYTES, "{untold} bytes were never given back");
+        assert!(untold < report_bytes, "{untold} bytes were never given back");
+        assert!(untold <= budget / 2, "the hub waits until half of its budget of {budget} is free");
         drop(session);
+    }
+
+    #[tokio::test]
+    async fn all_that_the_hub_counted_is_given_back() {
+        for budget in [0, 100, 3000, limits::WATCH_STREAM_BYTES] {
+            check_given_back(budget).await;
+        }
     }
 }

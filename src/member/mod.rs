@@ -150,7 +150,7 @@ impl Member {
             snapshot: standing.clone(),
             entries: recovered.entries,
         };
-        let id = config.driver.id;
+        let (id, seed) = (config.driver.id, config.driver.seed);
         let mut driver = Driver::new(config.driver.clone(), log)?;
         driver.set_snapshot_point(standing);
         let hub = Hub::new(config.watch.clone(), machine.store().revision());
@@ -169,10 +169,10 @@ impl Member {
             id,
             driver,
             hub,
-            proposals: Proposals::new(id, now, config.request_timeout()),
+            proposals: Proposals::new(id, seed, now, config.request_timeout()),
             forwarded: Forwarded::default(),
-            reads: Reads::new(id, now, config.request_timeout()),
-            lease_calls: LeaseCalls::new(id, now, config.request_timeout()),
+            reads: Reads::new(id, seed, now, config.request_timeout()),
+            lease_calls: LeaseCalls::new(id, seed, now, config.request_timeout()),
             backend: Backend::new(recovered.backend, now),
             upkeep: Upkeep::default(),
             compaction,

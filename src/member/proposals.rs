@@ -1,6 +1,6 @@
 //! Requests on their way through the log: who waits for which, and for how long.
 //!
-//! Ids grow with time, so the waiting ones are sorted by age as well.
+//! Ids grow within a run, so the waiting ones are sorted by age as well.
 //!
 //! Invariants:
 //! - a caller is answered once: by its entry or by the end of its time, whichever comes first;
@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::Reply;
 use super::message::ReplyTo;
+use crate::raft::scramble;
 use crate::types::{MemberId, Now, RequestError, RequestId};
 
 /// Proposals kept for the time when there is a leader; more are refused.
@@ -40,17 +41,23 @@ pub(super) struct Waiting {
     since: u64,
 }
 
-/// A number that begins with the member and the time: counting up from it, this run of the member does
-/// not use a number again that an earlier run sent out, unless the clock was set back.
-pub(super) fn first_number(member: MemberId, now: Now) -> u64 {
-    ((member.0 & 0xffff) << 48) | ((now.wall & 0xff_ffff_ffff) << 8)
+/// A number that begins with the member: counting up from it, this run of the member does not use a number
+/// again that an earlier run sent out. What one run waits for, the answer to another must not look like: an
+/// entry that is committed late, or a read index that comes late.
+///
+/// Time alone does not tell runs apart: clocks are set back, and stand still. So the place where a run begins
+/// is drawn anew with its seed, out of so many that two runs hardly ever come near each other.
+pub(super) fn first_number(member: MemberId, seed: u64, now: Now) -> u64 {
+    let place = scramble(scramble(seed).wrapping_add(now.wall));
+    // The highest bit of the place stays free: counting up does not reach the member.
+    ((member.0 & 0xffff) << 48) | (place & 0x7fff_ffff_ffff)
 }
 
 impl Proposals {
     /// No proposals yet.
-    pub fn new(member: MemberId, now: Now, timeout: u64) -> Self {
+    pub fn new(member: MemberId, seed: u64, now: Now, timeout: u64) -> Self {
         Self {
-            last_id: first_number(member, now),
+            last_id: first_number(member, seed, now),
             timeout,
             waiting: BTreeMap::new(),
             held: VecDeque::new(),
@@ -152,7 +159,7 @@ mod tests {
     #[test]
     fn what_no_leader_took_is_told_from_what_one_did() {
         let at = |mono| Now { mono, wall: 0 };
-        let mut proposals = Proposals::new(MemberId(1), at(0), 10);
+        let mut proposals = Proposals::new(MemberId(1), 7, at(0), 10);
         proposals.leader_elected(at(1000));
         for held in [true, false, true] {
             let id = proposals.next_id();
@@ -173,5 +180,16 @@ mod tests {
         assert_eq!(proposals.expired(at(9), 1), []);
         assert_eq!(proposals.expired(at(10), 1), expected);
         assert_eq!(proposals.first_held(), None);
+    }
+
+    #[test]
+    fn runs_do_not_share_numbers_though_the_clock_stands_still() {
+        let now = Now { mono: 0, wall: 1_790_000_000_000 };
+        let firsts: Vec<u64> = (0..1000).map(|seed| first_number(MemberId(0x1_2345), seed, now)).collect();
+        for (run, first) in firsts.iter().enumerate() {
+            assert_eq!(first >> 48, 0x2345, "{first:x} tells the member");
+            let far = |other: &u64| first.abs_diff(*other) > 1 << 20;
+            assert!(firsts[..run].iter().all(far), "run {run} begins at {first:x}, near an earlier one");
+        }
     }
 }

@@ -59,7 +59,7 @@ mod status;
 mod tests;
 
 pub use conf_change::{ConfChange, ConfChangeKind};
-pub use driver::Driver;
+pub use driver::{Driver, scramble};
 pub use message::{MessageHead, MessageKind, StepError, peek, snapshot_point, with_snapshot_point};
 pub use ready::{DriverConfig, Persist, ProposeRefused, ReadState, Ready, RecoveredLog};
 pub use status::{Configuration, PeerProgress, PeerState, RaftStatus, Role, RoleChange};

@@ -24,6 +24,7 @@ use super::reach::{Direct, Inbox, Reach};
 use super::recovery::{self, Home, Opened};
 use crate::apply::StateMachineConfig;
 use crate::disk::Disk;
+use crate::gateway::Gateway;
 use crate::http::{self, Cors};
 use crate::lease::LessorConfig;
 use crate::limits;
@@ -115,14 +116,29 @@ pub struct NodeConfig {
     pub max_request_bytes: usize,
     /// Most operations of a transaction.
     pub max_txn_ops: usize,
+    /// Bytes of log entries in one message to a peer; one entry at least.
+    pub max_append_bytes: u64,
+    /// Such messages on the way to one peer.
+    pub max_inflight_appends: usize,
     /// Past revisions that one step of a compaction looks at.
     pub compaction_batch: usize,
     /// Time between two such steps.
     pub compaction_pause: Duration,
     /// Time between two progress notifications of a watcher.
     pub watch_progress_interval: Duration,
+    /// Bounds of what watchers are told in one go.
+    pub watch_batch: BatchLimits,
+    /// Bytes above which a watch response is split for a watcher that asked for it; none for what follows
+    /// from `max_request_bytes` (etcd).
+    pub watch_response_bytes: Option<usize>,
+    /// Bytes of watch responses queued for one stream before its watchers fall back to history.
+    pub watch_stream_bytes: usize,
     /// Whether the rest of long leases is written to the log from time to time.
     pub lease_checkpoint: bool,
+    /// Time between two such notes; shorter leases have none.
+    pub lease_checkpoint_interval: Duration,
+    /// Whether client ports serve the JSON gateway.
+    pub enable_gateway: bool,
     /// Whether histograms of every call are kept.
     pub extensive_metrics: bool,
     /// The feature gates, for the metrics page.
@@ -159,10 +175,17 @@ impl Default for NodeConfig {
             backend_batch_operations: limits::BACKEND_BATCH_OPERATIONS,
             max_request_bytes: limits::MAX_REQUEST_BYTES,
             max_txn_ops: limits::MAX_TXN_OPS,
+            max_append_bytes: limits::MAX_APPEND_BYTES,
+            max_inflight_appends: limits::MAX_INFLIGHT_APPENDS,
             compaction_batch: 1000,
             compaction_pause: Duration::from_millis(10),
             watch_progress_interval: Duration::from_secs(600),
+            watch_batch: BatchLimits::default(),
+            watch_response_bytes: None,
+            watch_stream_bytes: limits::WATCH_STREAM_BYTES,
             lease_checkpoint: false,
+            lease_checkpoint_interval: Duration::from_secs(300),
+            enable_gateway: true,
             extensive_metrics: false,
             features: Vec::new(),
             wal_segment_bytes: wal::DEFAULT_SEGMENT_BYTES,
@@ -248,6 +271,7 @@ async fn serve(
     }
     let mut member = Member::new(member_config, recovered, clock.now())?;
     let (mailbox, mailbox_receiver) = mailbox(member.view());
+    let mailbox = mailbox.with_watch_budget(config.watch_stream_bytes);
     let tasks = TaskGroup::new();
 
     let (peer_events, peer_event_queue) = mpsc::channel(PEER_EVENTS);
@@ -277,6 +301,17 @@ async fn serve(
             features: config.features.clone(),
         },
     ));
+    let rpc = Rpc::new(
+        mailbox.clone(),
+        RpcConfig {
+            max_request_bytes: config.max_request_bytes,
+            max_txn_ops: config.max_txn_ops,
+            election_timeout: config.election,
+        },
+    );
+    let grpc = Instrumented::new(rpc.clone(), metrics.clone());
+    let gateway = config.enable_gateway.then(|| Gateway::new(grpc.clone())).transpose();
+    let gateway = gateway.map_err(|error| LocalFault::new(error.to_string()))?;
     let peers = Peers::new(network, member_id, storage.snapshot(), disk);
 
     let (log, log_jobs) = mpsc::unbounded_channel();
@@ -294,21 +329,13 @@ async fn serve(
         times,
     ));
 
-    let rpc = Rpc::new(
-        mailbox.clone(),
-        RpcConfig {
-            max_request_bytes: config.max_request_bytes,
-            max_txn_ops: config.max_txn_ops,
-            election_timeout: config.election,
-        },
-    );
     let ready =
         announce(mailbox.clone(), member_id, config.name.clone(), config.advertise_client_urls.clone());
     let serving = match entrance {
         Open::Ports(listeners, transport) => {
             let handlers = Handlers {
-                grpc: Instrumented::new(rpc, metrics.clone()),
-                client: http::client_handler(mailbox.clone(), metrics.clone(), Cors::any()),
+                grpc,
+                client: http::client_handler(mailbox.clone(), metrics.clone(), gateway, Cors::any()),
                 metrics: http::metrics_handler(mailbox.clone(), metrics),
                 peer: http::peer_handler(mailbox.clone()),
             };
@@ -397,8 +424,8 @@ fn member_config(config: &NodeConfig, cluster_id: ClusterId, member_id: MemberId
         driver: DriverConfig {
             election_ticks: (election_ms / heartbeat_ms).max(2) as usize,
             heartbeat_ticks: 1,
-            max_message_bytes: limits::MAX_APPEND_BYTES,
-            max_inflight: limits::MAX_INFLIGHT_APPENDS,
+            max_message_bytes: config.max_append_bytes,
+            max_inflight: config.max_inflight_appends,
             max_uncommitted_bytes: limits::MAX_UNCOMMITTED_BYTES,
             log_memory_bytes: limits::LOG_MEMORY_BYTES as u64,
             pre_vote: config.pre_vote,
@@ -409,16 +436,18 @@ fn member_config(config: &NodeConfig, cluster_id: ClusterId, member_id: MemberId
             lessor: LessorConfig {
                 min_ttl_seconds: crate::lease::min_ttl(election_ms, heartbeat_ms),
                 checkpoint: config.lease_checkpoint,
+                checkpoint_interval: nanoseconds(config.lease_checkpoint_interval),
                 revoke_retry: REVOKE_RETRY,
-                ..LessorConfig::default()
             },
             quota: Quota::new(config.quota_backend_bytes),
         },
         watch: HubConfig {
-            max_response_bytes: config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES,
-            stream_budget_bytes: limits::WATCH_STREAM_BYTES,
+            max_response_bytes: config
+                .watch_response_bytes
+                .unwrap_or(config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES),
+            stream_budget_bytes: config.watch_stream_bytes,
             progress_interval: nanoseconds(config.watch_progress_interval),
-            batch: BatchLimits::default(),
+            batch: config.watch_batch,
         },
         election_timeout: nanoseconds(config.election),
         elect_alone_at_once: config.elect_alone_at_once,

@@ -4,6 +4,7 @@ use super::compare::all_hold;
 use super::coverage::Coverage;
 use crate::mvcc::View;
 use crate::mvcc::range::RangeQuery;
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
 use crate::types::{Error, KeyRange, LeaseId, RequestError};
@@ -89,6 +90,9 @@ fn allow_after(
                 allow_put(put, exists, lease_exists)?;
             }
             Step::Delete(delete) => deleted.add(&delete_interval(delete)),
+            Step::Txn(nested) if planted::is(Bug::NestedLeaseUnchecked) => {
+                allow_after(deleted, view, nested, &|_| true)?;
+            }
             Step::Txn(nested) => allow_after(deleted, view, nested, lease_exists)?,
         }
     }

@@ -278,7 +278,9 @@ impl Hub {
     pub fn cancel(&mut self, stream: StreamId, watch_id: i64) {
         let Some(slot) = self.streams.slot(stream) else { return };
         if let Some(&watcher) = self.streams.get(slot).watchers.get(&watch_id) {
-            self.remove_watcher(watcher);
+            if !planted::is(Bug::CancelledWatcherGoesOn) {
+                self.remove_watcher(watcher);
+            }
         } else if !self.streams.get_mut(slot).ended.remove(&watch_id) {
             return;
         }
@@ -341,7 +343,8 @@ impl Hub {
     pub fn drained(&mut self, stream: StreamId, bytes: usize) {
         let Some(slot) = self.streams.slot(stream) else { return };
         if self.streams.drain(slot, bytes) {
-            for watcher in Vec::from_iter(self.streams.get(slot).watchers.values().copied()) {
+            let forgotten = usize::from(planted::is(Bug::DrainedWatcherForgotten));
+            for watcher in Vec::from_iter(self.streams.get(slot).watchers.values().copied().skip(forgotten)) {
                 self.place(watcher);
             }
         }
@@ -397,7 +400,8 @@ impl Hub {
             Pace::Stalled => {}
             Pace::Synced => {
                 self.synced.remove(&watcher.range, slot);
-                watcher.advance(watcher.next().max(self.revision + 1));
+                let skipped = i64::from(planted::is(Bug::FallBackSkipsRevision));
+                watcher.advance(watcher.next().max(self.revision + 1 + skipped));
             }
             Pace::Unsynced => {
                 self.unsynced.remove(&watcher.range, slot);

@@ -11,6 +11,7 @@
 //!   linearizable   serializable   once   unique_revision   headers     what calls were answered
 //!   watch          watch/caught_up                                     what streams were told
 //!   lease          quota          compaction                           what time and space may do
+//!   lock           election       observe                              who comes first
 //!   convergence                                                        what members hold at the end
 //!   black_box                                                          the same without the log
 //! ```
@@ -30,13 +31,17 @@ mod attribution;
 pub mod black_box;
 pub mod compaction;
 pub mod convergence;
+pub mod election;
 pub mod headers;
 pub mod lease;
 pub mod linearizable;
+pub mod lock;
+pub mod observe;
 pub mod once;
 pub mod quota;
 mod reads;
 pub mod serializable;
+mod steps;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -48,7 +53,7 @@ mod words;
 use crate::evidence::{Evidence, Violation};
 use crate::history::Time;
 use crate::model::{Model, Position, Settings};
-use attribution::Attribution;
+use attribution::{Attribution, Owner};
 
 /// What the checkers must know of a run beside its evidence.
 #[derive(Clone, Debug)]
@@ -124,12 +129,29 @@ pub fn all(evidence: &Evidence, options: &Options) -> Vec<Violation> {
 
 /// Runs every checker on a log that is in `model` already, each entry of it.
 pub fn with_model(evidence: &Evidence, model: &Model, options: &Options) -> Vec<Violation> {
+    with_case(evidence, model, options, claims).unwrap_or_else(|violation| vec![violation])
+}
+
+/// Looks at a run whose log is in `model` already, each entry of it.
+///
+/// # Errors
+/// When the model was fed another log.
+pub fn with_case<T>(
+    evidence: &Evidence,
+    model: &Model,
+    options: &Options,
+    look: impl FnOnce(&Case<'_>) -> T,
+) -> Result<T, Violation> {
     let (known, replayed) = (evidence.committed.len(), model.positions().len() - 1);
     if known != replayed {
         let text = format!("the model was fed {replayed} entries, the evidence has {known}");
-        return vec![Violation::new("unique-revision", text)];
+        return Err(Violation::new("unique-revision", text));
     }
-    let case = Case::new(evidence, model, options);
+    Ok(look(&Case::new(evidence, model, options)))
+}
+
+/// Runs every checker.
+pub fn claims(case: &Case<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for check in [
         once::check,
@@ -140,12 +162,15 @@ pub fn with_model(evidence: &Evidence, model: &Model, options: &Options) -> Vec<
         watch::check,
         watch::caught_up::check,
         lease::check,
+        lock::check,
+        election::check,
+        observe::check,
         compaction::check,
         quota::check,
         convergence::check,
         black_box::check,
     ] {
-        found.extend(check(&case));
+        found.extend(check(case));
     }
     found
 }
@@ -170,17 +195,41 @@ impl<'a> Case<'a> {
         let in_place = |(place, number): (usize, usize)| place == number;
         assert!(
             evidence.operations.iter().map(|operation| operation.number).enumerate().all(in_place)
-                && evidence.streams.iter().map(|stream| stream.number).enumerate().all(in_place),
+                && evidence.streams.iter().map(|stream| stream.number).enumerate().all(in_place)
+                && evidence.observations.iter().map(|observer| observer.number).enumerate().all(in_place),
             "the history is not in the order of its numbers"
         );
         let committed_at = committed_at(evidence);
-        let attribution = Attribution::new(evidence, model, options.settings, &committed_at);
+        let attribution = Attribution::new(evidence, model, options, &committed_at);
         Self { evidence, model, options, committed_at, attribution }
     }
 
     /// The positions of the log. Their places count from 0, for what every member begins with.
     pub fn positions(&self) -> &'a [Position] {
         self.model.positions()
+    }
+
+    /// When the position at a place was known to be committed.
+    pub fn committed_at(&self, place: usize) -> Time {
+        self.committed_at[place]
+    }
+
+    /// Whether the cluster asked by itself for what stands at a place.
+    pub fn is_clusters(&self, place: usize) -> bool {
+        self.attribution.owners[place] == Owner::Cluster
+    }
+
+    /// Whether what stands at a place is a step of a call for a lock or in an election beyond its first.
+    pub fn is_further_step(&self, place: usize) -> bool {
+        self.attribution.owners[place] == Owner::Service
+    }
+
+    /// The operations that have a position, also those whose clients never heard of it, each with its own.
+    pub fn carried_out(&self) -> impl Iterator<Item = (usize, &Position)> + '_ {
+        self.attribution.owners.iter().zip(self.positions()).filter_map(|(owner, position)| match owner {
+            Owner::Operation(number) => Some((*number, position)),
+            Owner::Cluster | Owner::Service | Owner::Nobody => None,
+        })
     }
 
     /// The place of the last position that was known to be committed at this time.

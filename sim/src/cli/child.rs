@@ -1,6 +1,7 @@
 //! One run in a process of its own.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::setup::Profile;
+use crate::setup::{Profile, Setup};
 
 /// What a run says of itself, as one line of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,20 @@ pub struct Job {
 }
 
 impl Job {
+    /// The time of this machine that a run may take when nobody says otherwise.
+    pub const WALL_LIMIT: Duration = Duration::from_secs(60);
+
+    /// The run of a setup, which goes to a file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn of_setup(setup: &Setup, file: PathBuf) -> Result<Self, String> {
+        let text = serde_json::to_string_pretty(setup).map_err(|error| error.to_string())?;
+        fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        let (seed, profile) = (setup.seed, setup.profile);
+        Ok(Self { seed, profile, setup: Some(file), arm: None, wall_limit: Job::WALL_LIMIT })
+    }
+
     fn arguments(&self) -> Vec<String> {
         let mut arguments = match &self.setup {
             Some(file) => vec!["--setup".into(), file.display().to_string()],

@@ -31,7 +31,7 @@ impl Which {
             profile: self.profile,
             setup: self.setup.clone(),
             arm: self.arm.clone(),
-            wall_limit: Duration::from_secs(60),
+            wall_limit: Job::WALL_LIMIT,
         }
     }
 }
@@ -243,7 +243,7 @@ pub fn planted(arguments: &PlantedArguments) -> Done {
                     profile: *profile,
                     setup: None,
                     arm: Some(bug.name.to_owned()),
-                    wall_limit: Duration::from_secs(60),
+                    wall_limit: Job::WALL_LIMIT,
                 })
                 .collect();
             let batch = run_all(&jobs, at_once, false, |verdict| !verdict.violations.is_empty())?;

@@ -8,6 +8,8 @@
 mod batch;
 mod child;
 mod commands;
+mod controls;
+mod scenarios;
 mod seeds;
 mod shrink;
 
@@ -41,8 +43,12 @@ enum Command {
     Shrink(ShrinkArguments),
     /// Arms one planted bug after the other, and says how soon it is caught.
     Planted(PlantedArguments),
+    /// Runs the negative controls, each of which must be red, and says how soon they are.
+    Controls(ControlArguments),
     /// Draws a run as a page.
     Report(ReportArguments),
+    /// Runs the scripted scenarios and the seeds that ever failed.
+    Scenarios(ScenarioArguments),
 }
 
 /// Which run.
@@ -157,12 +163,38 @@ struct PlantedArguments {
 }
 
 #[derive(Args)]
+struct ControlArguments {
+    /// Seeds that one control may take.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// Runs at the same time. Default: one for each core.
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+#[derive(Args)]
 struct ReportArguments {
     #[command(flatten)]
     which: Which,
     /// Where the page goes.
     #[arg(long, default_value = "report.html")]
     out: PathBuf,
+}
+
+#[derive(Args)]
+struct ScenarioArguments {
+    /// Only those whose name holds this.
+    #[arg(default_value = "")]
+    name: String,
+    /// Runs at the same time. Default: one for each core.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Arms a planted bug by its name.
+    #[arg(long)]
+    arm: Option<String>,
+    /// Names them and tells their stories, and runs none.
+    #[arg(long)]
+    list: bool,
 }
 
 /// Runs the command line.
@@ -173,7 +205,9 @@ pub fn main() -> ExitCode {
         Command::Meta(arguments) => commands::meta(&arguments),
         Command::Shrink(arguments) => commands::shrink(&arguments),
         Command::Planted(arguments) => commands::planted(&arguments),
+        Command::Controls(arguments) => controls::controls(&arguments),
         Command::Report(arguments) => commands::report(&arguments),
+        Command::Scenarios(arguments) => scenarios::scenarios(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

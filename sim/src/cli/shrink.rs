@@ -9,10 +9,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+use serde_json::Value;
+
 use super::batch::run_all;
 use super::child::Job;
 use crate::bus::Network;
 use crate::clock::EXACT;
+use crate::history::MemberNumber;
 use crate::setup::{Setup, Tuning};
 use crate::workload::Weights;
 
@@ -51,13 +55,28 @@ impl fmt::Display for Shrunk {
             "clients: {} with {} calls each, {} watchers, {} keys, patience {} ms",
             workload.clients, workload.calls, workload.watchers, workload.keys, workload.patience_ms
         )?;
-        writeln!(f, "requests: {:?}", workload.weights)?;
-        writeln!(f, "network: {network:?}")?;
-        writeln!(f, "settings: {tuning:?}")?;
-        writeln!(f, "clocks (rate, offset): {clocks:?}")?;
-        writeln!(f, "faults:")?;
-        write!(f, "{plan}")
+        writeln!(f, "requests: {}", unusual(&workload.weights, &Weights::default()))?;
+        writeln!(f, "network: {}", unusual(network, &Network::CALM))?;
+        writeln!(f, "settings: {}", unusual(tuning, &Tuning::PLAIN))?;
+        if clocks.iter().any(|clock| *clock != (EXACT, 0)) {
+            writeln!(f, "clocks (rate, offset): {clocks:?}")?;
+        }
+        if plan.steps.is_empty() {
+            return write!(f, "no faults");
+        }
+        write!(f, "faults:\n{plan}")
     }
+}
+
+/// The parts of something that are not as usual, by their names: what a person wants to see.
+fn unusual<T: Serialize>(value: &T, usual: &T) -> String {
+    let (Ok(Value::Object(value)), Ok(usual)) = (serde_json::to_value(value), serde_json::to_value(usual))
+    else {
+        return "?".into();
+    };
+    let parts = value.iter().filter(|(name, value)| usual.get(name) != Some(value));
+    let parts: Vec<String> = parts.map(|(name, value)| format!("{name} {value}")).collect();
+    if parts.is_empty() { "as usual".into() } else { parts.join(", ") }
 }
 
 /// One way to make a setup smaller.
@@ -138,17 +157,8 @@ impl Shrinker {
     fn run(&self, setups: &[Setup]) -> Result<Vec<Option<(String, String)>>, String> {
         let mut jobs = Vec::new();
         for (number, setup) in setups.iter().enumerate() {
-            let file = self.folder.join(format!("{number}.json"));
-            let text = serde_json::to_string(setup).map_err(|error| error.to_string())?;
-            std::fs::write(&file, text)
-                .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-            jobs.push(Job {
-                seed: setup.seed,
-                profile: setup.profile,
-                setup: Some(file),
-                arm: self.arm.clone(),
-                wall_limit: Duration::from_secs(20),
-            });
+            let job = Job::of_setup(setup, self.folder.join(format!("{number}.json")))?;
+            jobs.push(Job { arm: self.arm.clone(), wall_limit: Duration::from_secs(20), ..job });
         }
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
         let batch = run_all(&jobs, at_once, false, |_| false)?;
@@ -172,6 +182,16 @@ fn candidate(setup: &Setup, place: usize) -> Option<Candidate> {
     candidate.map(|(skipped, candidate)| (place + skipped + 1, candidate))
 }
 
+/// Keeps so many members of more, and the faults that only concern them.
+fn keep_members(setup: &mut Setup, members: MemberNumber) {
+    if setup.members > members {
+        setup.members = members;
+        setup.clocks.truncate(members.into());
+        setup.plan.steps.retain(|step| step.action.highest() <= members);
+        setup.left_behind = if setup.left_behind <= members && members > 1 { setup.left_behind } else { 0 };
+    }
+}
+
 /// Everything that is smaller by one thing, the largest things first.
 fn candidates(setup: &Setup) -> Vec<Setup> {
     let mut all = Vec::new();
@@ -190,10 +210,16 @@ fn candidates(setup: &Setup) -> Vec<Setup> {
     for step in 0..steps {
         add(&|setup| drop(setup.plan.steps.remove(step)));
     }
+    for members in [1, 3] {
+        add(&|setup| keep_members(setup, members));
+    }
     add(&|setup| setup.buggify = false);
     add(&|setup| setup.left_behind = 0);
     add(&|setup| setup.network = Network { latency: setup.network.latency, ..Network::CALM });
     add(&|setup| setup.workload.watchers = 0);
+    add(&|setup| (setup.workload.sessions, setup.workload.observers) = (0, 0));
+    add(&|setup| setup.workload.observers = 0);
+    add(&|setup| setup.workload.sessions = setup.workload.sessions.div_ceil(2));
     add(&|setup| setup.workload.clients = setup.workload.clients.div_ceil(2));
     add(&|setup| setup.workload.calls = setup.workload.calls.div_ceil(2));
     add(&|setup| setup.workload.calls = setup.workload.calls * 4 / 5);
@@ -207,6 +233,7 @@ fn candidates(setup: &Setup) -> Vec<Setup> {
     add(&|setup| setup.network.reorder = false);
     add(&|setup| setup.clocks = vec![(EXACT, 0); setup.clocks.len()]);
     add(&|setup| setup.tuning = Tuning { heartbeat_ms: setup.tuning.heartbeat_ms, ..Tuning::PLAIN });
+    add(&|setup| setup.tuning.quota_bytes = 0);
     add(&|setup| setup.workload.keys = setup.workload.keys.div_ceil(2));
     for step in 0..steps {
         add(&|setup| setup.plan.steps[step].lasts /= 2);

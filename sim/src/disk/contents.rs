@@ -61,6 +61,11 @@ impl Contents {
         &self.live
     }
 
+    /// Whether something was written that no sync has made durable.
+    pub fn is_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
     /// Whether a lying sync has left something that is not durable.
     pub fn owes(&self) -> bool {
         self.owes

@@ -108,6 +108,10 @@ struct Recorder {
 }
 
 impl Recorder {
+    fn mark(&self, marker: &'static str) {
+        self.trace.mark((self.clock)(), self.member, marker);
+    }
+
     fn note(&self, action: DiskAction, path: &Path, offset: u64, bytes: u64) {
         let file = path.to_string_lossy().into_owned();
         self.trace.note((self.clock)(), self.member, What::Disk { action, file, offset, bytes });

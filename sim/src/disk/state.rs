@@ -19,6 +19,7 @@ use super::latency::Latency;
 use super::mount::MountedFile;
 use super::names::{FileId, Names};
 use super::{LastWrite, Recorder, Statistics};
+use crate::markers;
 use crate::random::{Draw, Random};
 use crate::trace::DiskAction;
 
@@ -154,6 +155,11 @@ impl State {
     fn fail<T>(&mut self, fault: Fault) -> io::Result<T> {
         if fault != Fault::Death {
             return Err(io::Error::from_raw_os_error(EIO));
+        }
+        if let Some(recorder) = &self.recorder
+            && self.contents.values().any(Contents::is_unsynced)
+        {
+            recorder.mark(markers::DIED_UNSYNCED);
         }
         self.dead = true;
         self.news_of_death = self.on_death.clone();

@@ -4,8 +4,8 @@
 use detcd::member::{MemberStatus, Persist};
 use detcd::types::log::SnapshotPoint;
 
-use super::State;
 use super::shadow::{Slot, point_text};
+use super::{FIRST_INDEX, State, rare};
 use crate::clock::true_time;
 use crate::history::MemberNumber;
 use crate::trace::What;
@@ -19,7 +19,7 @@ pub fn check_persist(state: &mut State, member: MemberNumber, persist: &Persist)
     if let Some(first) = persist.entries.first() {
         let last = state.shadow(member).volatile.last_index();
         if first.index <= last {
-            state.trace.mark(true_time(), member, "tail overwritten");
+            rare::overwrites(state, member, first.index);
         }
         if first.index <= state.committed_index()
             && state
@@ -65,6 +65,7 @@ pub fn check_published(state: &mut State, member: MemberNumber, status: &MemberS
     let at = true_time();
     let before = state.shadow(member).status.replace(*status);
     note(state, member, before.as_ref(), status);
+    rare::published(state, member, before.as_ref(), status);
     if let Some(before) = before {
         for (what, was, is) in [
             ("term", before.term, status.term),
@@ -87,6 +88,7 @@ pub fn check_published(state: &mut State, member: MemberNumber, status: &MemberS
         }
         let is_new = before.is_none_or(|before| !before.is_leader || before.term != status.term);
         if is_new {
+            rare::leads(state, member, status.term);
             check_complete(state, member, status.term);
         }
     }
@@ -95,9 +97,11 @@ pub fn check_published(state: &mut State, member: MemberNumber, status: &MemberS
     state.commit(member, commit, at);
 }
 
-/// A new leader has everything that is committed.
+/// A new leader has everything that was committed in earlier terms. A leader of an old term may come late:
+/// it owes nothing that later leaders have committed since.
 fn check_complete(state: &mut State, member: MemberNumber, term: u64) {
-    let committed = state.committed_index();
+    let Some(place) = state.committed_in.iter().rposition(|known_in| *known_in < term) else { return };
+    let committed = FIRST_INDEX + 1 + place as u64;
     let Some(chain) = state.committed_chain(committed) else { return };
     if !state.shadow(member).volatile.covers(committed, chain) {
         let text = format!("m{member} leads term {term} without entry {committed}, which is committed");
@@ -154,9 +158,6 @@ fn note(state: &mut State, member: MemberNumber, before: Option<&MemberStatus>, 
     });
     if changed {
         let leader = state.ids.get(&status.leader.0).copied().unwrap_or_default();
-        if status.is_leader && state.shadow(member).volatile.last_index() > status.commit {
-            state.trace.mark(at, member, "leader changed with an uncommitted tail");
-        }
         state.trace.note(at, member, What::Role { role: role(status), term: status.term, leader });
     }
 }

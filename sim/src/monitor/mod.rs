@@ -15,10 +15,13 @@
 //! - [`promises`]: votes and acknowledgements leave only when durable, and survive crashes;
 //! - [`agreement`]: one leader a term, logs match, what is committed stays, a leader has all of it;
 //! - [`applied`]: what a member publishes is the committed log applied once.
+//!
+//! [`rare`] claims nothing: it marks the rare paths that it sees.
 
 mod agreement;
 mod applied;
 mod promises;
+mod rare;
 mod shadow;
 
 use std::collections::BTreeMap;
@@ -35,6 +38,7 @@ use crate::history::{MemberNumber, Time};
 use crate::model::{Model, Settings};
 use crate::trace::{Trace, What};
 
+use rare::Rare;
 use shadow::Shadow;
 
 /// The one that looks on. Clones are the same.
@@ -55,8 +59,11 @@ pub(crate) struct State {
     /// The committed entries from index 2 on, and the chain at each.
     committed: Vec<Committed>,
     committed_chains: Vec<u64>,
+    /// For each of them, the term of the member that first knew it to be committed.
+    committed_in: Vec<u64>,
     model: Model,
     violations: Vec<Violation>,
+    rare: Rare,
 }
 
 /// The claim that the committed log is one that can be applied.
@@ -76,8 +83,10 @@ impl Monitor {
             chains: BTreeMap::new(),
             committed: Vec::new(),
             committed_chains: Vec::new(),
+            committed_in: Vec::new(),
             model: Model::new(settings),
             violations: Vec::new(),
+            rare: Rare::default(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -97,12 +106,19 @@ impl Monitor {
         self.lock().members.get(&member).is_some_and(|shadow| shadow.excused)
     }
 
-    /// A member's run has ended.
-    pub fn ended(&self, member: MemberNumber) {
+    /// Whether a member's current run has read its state.
+    pub fn has_begun(&self, member: MemberNumber) -> bool {
+        self.lock().members.get(&member).is_some_and(|shadow| shadow.up)
+    }
+
+    /// A member's run has ended, perhaps since its power was cut.
+    pub fn ended(&self, member: MemberNumber, power_cut: bool) {
         let mut state = self.lock();
+        rare::ended(&mut state, member, power_cut);
         let shadow = state.shadow(member);
         shadow.up = false;
         shadow.status = None;
+        (shadow.views, shadow.seen_applied) = (0, 0);
     }
 
     /// What a member last published in its current run.
@@ -110,14 +126,19 @@ impl Monitor {
         self.lock().members.get(&member).and_then(|shadow| shadow.status)
     }
 
-    /// The member that leads in the highest term, as far as published.
-    pub fn leader(&self) -> Option<MemberNumber> {
+    /// The highest term in which a member leads, as far as published, and that member.
+    pub fn leading(&self) -> Option<(u64, MemberNumber)> {
         let state = self.lock();
         let leading = state.members.iter().filter_map(|(number, shadow)| {
             let status = shadow.status.filter(|status| status.is_leader)?;
             Some((status.term, *number))
         });
-        leading.max().map(|(_, number)| number)
+        leading.max()
+    }
+
+    /// The member that leads in the highest term, as far as published.
+    pub fn leader(&self) -> Option<MemberNumber> {
+        self.leading().map(|(_, member)| member)
     }
 
     /// A member's id in the cluster, once it has begun.
@@ -216,6 +237,10 @@ impl State {
                 return;
             }
             self.committed_chains.push(slot.chain);
+            let term =
+                self.members.get(&member).and_then(|shadow| shadow.status).map_or(0, |status| status.term);
+            self.committed_in.push(term);
+            rare::committed(self, member, next, &slot, term);
             self.committed.push(Committed {
                 index: next,
                 term: slot.term,
@@ -238,6 +263,7 @@ impl Observer for MemberObserver {
     fn begins(&self, member: MemberId, recovered: &Recovered) {
         let mut state = self.monitor.lock();
         state.ids.insert(member.0, self.member);
+        rare::begins(&mut state, self.member, recovered);
         promises::check_recovered(&mut state, self.member, member.0, recovered);
     }
 
@@ -249,10 +275,15 @@ impl Observer for MemberObserver {
                 if let Ok(Some(applied)) = committed.snapshot.applied() {
                     let shadow = state.shadow(self.member);
                     shadow.database = shadow.database.max(applied.index);
+                    if matches!(input, Input::Installed(_)) {
+                        // What it shows next comes from another database.
+                        shadow.views = 0;
+                    }
                 }
             }
             _ => {}
         }
+        rare::takes(&mut state, self.member, input);
     }
 
     fn gives(&self, output: &Output) {
@@ -265,12 +296,18 @@ impl Observer for MemberObserver {
             }
             _ => {}
         }
+        rare::gives(&mut state, self.member, output);
     }
 
     fn sends(&self, messages: &[PeerMessage]) {
         let mut state = self.monitor.lock();
-        for message in messages {
-            promises::check_message(&mut state, self.member, message);
+        for sent in messages {
+            let Some(message) = crate::wire::message(&sent.bytes) else {
+                state.violated(CLAIM, format!("m{} sends something that is no raft message", self.member));
+                continue;
+            };
+            promises::check_message(&mut state, self.member, &message);
+            rare::sends(&mut state, self.member, sent, &message);
         }
     }
 }

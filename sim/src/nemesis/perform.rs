@@ -1,7 +1,7 @@
 //! Carries a plan out.
 //!
 //! Each step is a task of the supervisor: it waits for its time and its trigger, does its action, and undoes
-//! it when its time is over. Steps overlap freely; what heals a path heals it for all.
+//! it when its time is over. Steps overlap freely: a path that two have cut is open when both are over.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::{Action, ClockFault, Direction, DiskFault, Plan, Step, Target, When};
 use crate::bus::{Kind, Path};
 use crate::clock::true_time;
 use crate::history::MemberNumber;
+use crate::markers;
 use crate::trace::What;
 use crate::world::{State, World};
 
@@ -22,6 +23,9 @@ const TRIGGER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a member that ended by itself stays down, as under a service manager.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
+
+/// How long a member goes on, at most, when its power goes: see [`World::strike_at_work`].
+const POWER_FADES: Duration = Duration::from_millis(150);
 
 /// Runs a plan to its end, all of its effects included.
 pub async fn perform(world: World, plan: Plan) {
@@ -68,30 +72,43 @@ async fn perform_step(world: World, number: usize, step: Step, began: u64) {
     act(&world, action, lasts).await;
 }
 
+/// Waits for a step's trigger; false when it does not come while clients work.
 async fn triggered(world: &World, when: When) -> bool {
+    let monitor = world.monitor();
+    let (led, committed, reached) = (monitor.leading(), monitor.committed_index(), times(world, when));
     let is_time = || match when {
         When::At(_) => true,
         When::LeaderHasUncommitted(_) => {
-            let monitor = world.monitor();
             monitor.leader().is_some_and(|leader| monitor.last_index(leader) > monitor.committed_index())
         }
         When::MemberLags(_, entries) => {
-            let committed = world.monitor().committed_index();
+            let committed = monitor.committed_index();
             let lags = |member| {
-                let applied = world.monitor().status(member).map_or(committed, |status| status.applied);
+                let applied = monitor.status(member).map_or(committed, |status| status.applied);
                 applied + entries <= committed
             };
             world.members().any(lags)
         }
+        When::LeaderChanged(_) => monitor.leading().map(|(term, _)| term) > led.map(|(term, _)| term),
+        When::Committed(_, entries) => monitor.committed_index() >= committed + entries,
+        When::Reached(..) => times(world, when) > reached,
     };
     let deadline = true_time() + TRIGGER_PATIENCE.as_nanos() as u64;
     while !is_time() {
-        if true_time() > deadline {
+        if true_time() > deadline || world.work_is_over() {
             return false;
         }
         rt::sleep(LOOK).await;
     }
     true
+}
+
+/// How often the path was reached that a step waits for.
+fn times(world: &World, when: When) -> u64 {
+    match when {
+        When::Reached(_, marker) => world.trace().times(marker.name()),
+        _ => 0,
+    }
 }
 
 /// Puts members in place of roles.
@@ -122,6 +139,8 @@ fn resolve(world: &World, action: &Action) -> Option<Action> {
         Action::Connections(target, fault) => Action::Connections(member(target)?, *fault),
         Action::Split(_)
         | Action::Bridge(_)
+        | Action::Reunite
+        | Action::Network(_)
         | Action::Swizzle
         | Action::PowerCutAll
         | Action::RollingKill
@@ -157,6 +176,12 @@ async fn act(world: &World, action: Action, lasts: Duration) {
             let around = |a: MemberNumber, b: MemberNumber| a != bridge && b != bridge && (a % 2) != (b % 2);
             block(world, paths_between(world, |a, b| apart(a, b) || around(a, b)), lasts).await;
         }
+        Action::Reunite => world.reunite(),
+        Action::Network(network) => {
+            world.bus().set_network(network);
+            rt::sleep(lasts).await;
+            world.bus().set_network(world.setup().network);
+        }
         Action::Flap(target, pace) => {
             flap(world, number(target), Duration::from_millis(pace.max(1)), lasts).await
         }
@@ -170,9 +195,7 @@ async fn act(world: &World, action: Action, lasts: Duration) {
         Action::Kill(target) => fell(world, number(target), false, lasts).await,
         Action::PowerCut(target) => fell(world, number(target), true, lasts).await,
         Action::PowerCutAll => {
-            for member in world.members() {
-                world.kill(member, true);
-            }
+            cut_power(world, &world.members().collect::<Vec<_>>()).await;
             rt::sleep(lasts.min(Duration::from_millis(500))).await;
             for member in world.members() {
                 world.start(member);
@@ -186,10 +209,12 @@ async fn act(world: &World, action: Action, lasts: Duration) {
         }
         Action::KillTwice(target) => {
             let member = number(target);
-            world.kill(member, true);
+            cut_power(world, &[member]).await;
             rt::sleep(lasts / 4).await;
+            world.strike_recovery(member);
             world.start(member);
-            rt::sleep(Duration::from_millis(2)).await;
+            rt::sleep(lasts / 4).await;
+            world.mend_disk(member);
             fell(world, member, true, lasts / 4).await;
         }
         Action::Restart(target) => {
@@ -198,6 +223,9 @@ async fn act(world: &World, action: Action, lasts: Duration) {
             world.start(number(target));
         }
         Action::Pause(target) => {
+            if world.monitor().leader() == Some(number(target)) {
+                world.mark(number(target), markers::LEADER_PAUSED);
+            }
             world.pause(number(target));
             rt::sleep(lasts).await;
             world.resume(number(target));
@@ -211,8 +239,16 @@ async fn act(world: &World, action: Action, lasts: Duration) {
         Action::Clock(target, fault) => {
             let clock = world.clock_of(number(target));
             match fault {
-                ClockFault::Step(milliseconds) => clock.step_wall(milliseconds),
+                ClockFault::Step(milliseconds) => {
+                    if milliseconds < 0 && world.monitor().has_begun(number(target)) {
+                        world.mark(number(target), markers::WALL_BACK);
+                    }
+                    clock.step_wall(milliseconds);
+                }
                 ClockFault::Freeze(catches_up) => {
+                    if world.monitor().has_begun(number(target)) {
+                        world.mark(number(target), markers::CLOCK_FROZEN);
+                    }
                     clock.freeze();
                     rt::sleep(lasts.min(Duration::from_secs(2))).await;
                     clock.thaw(catches_up);
@@ -267,8 +303,27 @@ async fn swizzle(world: &World, lasts: Duration) {
     }
 }
 
+/// Cuts the power of these members, most of the time while they are writing.
+async fn cut_power(world: &World, members: &[MemberNumber]) {
+    members.iter().for_each(|member| world.strike_at_work(*member));
+    let until = true_time() + POWER_FADES.as_nanos() as u64;
+    let is_done =
+        |member: &MemberNumber| world.disk_of(*member).armed() == 0 || world.disk_of(*member).is_dead();
+    while !members.iter().all(is_done) && true_time() < until {
+        rt::sleep(Duration::from_millis(1)).await;
+    }
+    for member in members {
+        world.mend_disk(*member);
+        world.kill(*member, true);
+    }
+}
+
 async fn fell(world: &World, member: MemberNumber, power_cut: bool, lasts: Duration) {
-    world.kill(member, power_cut);
+    if power_cut {
+        cut_power(world, &[member]).await;
+    } else {
+        world.kill(member, false);
+    }
     rt::sleep(lasts).await;
     world.start(member);
 }
@@ -280,7 +335,14 @@ async fn disk(world: &World, member: MemberNumber, fault: DiskFault, lasts: Dura
     world.strike_disk(member, fault);
     rt::sleep(lasts).await;
     world.mend_disk(member);
-    if let DiskFault::DiesAt(_) | DiskFault::LyingSync = fault {
-        fell(world, member, true, Duration::from_millis(50)).await;
+    match fault {
+        DiskFault::DiesAt(_) | DiskFault::LyingSync => {
+            world.kill(member, true);
+            rt::sleep(RESTART_AFTER).await;
+            world.start(member);
+        }
+        // What has rotted is mostly found by who starts on it.
+        DiskFault::Rot(_) => fell(world, member, false, RESTART_AFTER).await,
+        DiskFault::WriteFails(_) | DiskFault::SyncFails | DiskFault::Full | DiskFault::Slow(_) => {}
     }
 }

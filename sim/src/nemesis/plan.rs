@@ -5,8 +5,9 @@ use std::fmt;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::bus::Kind;
+use crate::bus::{Kind, Network};
 use crate::history::MemberNumber;
+use crate::markers::{self, MarkerName};
 use crate::random::{Draw, Random};
 use crate::setup::Profile;
 
@@ -38,6 +39,12 @@ pub enum When {
     LeaderHasUncommitted(u64),
     /// As soon after that as a member lags so many entries behind what is committed.
     MemberLags(u64, u64),
+    /// As soon after that as a member leads in a later term.
+    LeaderChanged(u64),
+    /// As soon after that as so many more entries are known to be committed.
+    Committed(u64, u64),
+    /// As soon after that as this rare path is reached (again).
+    Reached(u64, MarkerName),
 }
 
 /// Whom a fault hits. Roles are looked up when the step begins.
@@ -66,6 +73,10 @@ pub enum Action {
     Flap(Target, u64),
     /// Messages of these kinds do not get from or to the member.
     Mute(Target, Vec<Kind>),
+    /// Every path between members is open again, whatever has cut it.
+    Reunite,
+    /// The network is like this, where members are on a bus.
+    Network(Network),
     /// Paths are cut one after another, and opened in another order.
     Swizzle,
     /// Clients cannot reach the member.
@@ -92,6 +103,43 @@ pub enum Action {
     Connections(Target, ConnectionFault),
     /// The leader is asked to hand over to this member.
     MoveLeader(MemberNumber),
+}
+
+impl Target {
+    /// The member that it names; 0 for a role.
+    fn number(self) -> MemberNumber {
+        match self {
+            Target::Member(member) => member,
+            Target::Leader | Target::Follower(_) => 0,
+        }
+    }
+}
+
+impl Action {
+    /// The highest number of a member that it names, 0 for none.
+    pub fn highest(&self) -> MemberNumber {
+        match self {
+            Action::Isolate(target, _)
+            | Action::Flap(target, _)
+            | Action::Mute(target, _)
+            | Action::HideFromClients(target)
+            | Action::Kill(target)
+            | Action::PowerCut(target)
+            | Action::KillTwice(target)
+            | Action::Restart(target)
+            | Action::Pause(target)
+            | Action::Disk(target, _)
+            | Action::Clock(target, _)
+            | Action::Connections(target, _) => target.number(),
+            Action::Split(members) => members.iter().copied().max().unwrap_or(0),
+            Action::Bridge(member) | Action::MoveLeader(member) => *member,
+            Action::Reunite
+            | Action::Network(_)
+            | Action::Swizzle
+            | Action::PowerCutAll
+            | Action::RollingKill => 0,
+        }
+    }
 }
 
 /// Which way a path is cut.
@@ -165,7 +213,12 @@ impl Step {
     /// The milliseconds after which it may begin.
     pub fn earliest(&self) -> u64 {
         match self.when {
-            When::At(at) | When::LeaderHasUncommitted(at) | When::MemberLags(at, _) => at,
+            When::At(at)
+            | When::LeaderHasUncommitted(at)
+            | When::MemberLags(at, _)
+            | When::LeaderChanged(at)
+            | When::Committed(at, _)
+            | When::Reached(at, _) => at,
         }
     }
 }
@@ -196,7 +249,7 @@ impl Plan {
             power: random.percent(45),
             pause: random.percent(35),
             disk: random.percent(35),
-            damage: random.percent(12),
+            damage: random.percent(18),
             clock: random.percent(40),
             leadership: random.percent(30),
             connections: profile == Profile::Full && random.percent(60),
@@ -206,19 +259,70 @@ impl Plan {
         let count = random.log_uniform(2, 14);
         let mut steps: Vec<Step> = (0..count)
             .filter_map(|_| {
-                let action = draw_action(random, &classes, members, damaged)?;
+                // A draw may fall on a class that the run does not have.
+                let action = (0..DRAWS).find_map(|_| draw_action(random, &classes, members, damaged))?;
                 let at = random.random_range(0..milliseconds.max(1));
-                let when = match random.random_range(0..10) {
-                    0 | 1 => When::LeaderHasUncommitted(at),
-                    2 => When::MemberLags(at, random.log_uniform(1, 30)),
-                    _ => When::At(at),
-                };
+                let when = draw_when(random, at);
                 let lasts = random.log_uniform(20, 5000);
                 Some(Step { when, action, lasts })
             })
             .collect();
         steps.sort_by_key(Step::earliest);
         Self { steps }
+    }
+}
+
+impl Plan {
+    /// Adds leaders that are replaced without knowing it: cut off, or standing still, for about as long as an
+    /// election takes.
+    pub fn depose_leaders(&mut self, random: &mut Random, milliseconds: u64, election: u64) {
+        for _ in 0..random.random_range(2..=5) {
+            let action = if random.percent(60) {
+                Action::Pause(Target::Leader)
+            } else {
+                Action::Isolate(Target::Leader, Direction::Both)
+            };
+            let when = When::At(random.random_range(0..milliseconds.max(1)));
+            let lasts = random.log_uniform(election, 5 * election);
+            self.steps.push(Step { when, action, lasts });
+        }
+        self.steps.sort_by_key(Step::earliest);
+    }
+}
+
+/// How often an action is drawn for a step at most.
+const DRAWS: u32 = 3;
+
+fn draw_when(random: &mut Random, at: u64) -> When {
+    match random.random_range(0..20) {
+        0..4 => When::LeaderHasUncommitted(at),
+        4 | 5 => When::MemberLags(at, random.log_uniform(1, 30)),
+        6 => When::LeaderChanged(at),
+        7 => When::Committed(at, random.log_uniform(1, 30)),
+        8..=10 => {
+            let marker = *random.pick(&[
+                markers::SNAPSHOT_SENT,
+                markers::SNAPSHOT_SENT,
+                markers::COMPACTION,
+                markers::COMPACTION,
+                markers::OPENED_BEHIND,
+                markers::OLD_ENTRY_ON_MAJORITY,
+                markers::TAIL_OVERWRITTEN,
+            ]);
+            When::Reached(at, marker.into())
+        }
+        _ => When::At(at),
+    }
+}
+
+/// Weather that does not last.
+fn draw_storm(random: &mut Random) -> Network {
+    let calm = Network { latency: random.log_uniform(1, 60), ..Network::CALM };
+    match random.random_range(0..4) {
+        0 => Network { duplicate_percent: 60, replay_percent: 30, reorder: true, ..calm },
+        1 => Network { capacity: random.log_uniform(1, 4) as usize, ..calm },
+        2 => Network { loss_percent: random.random_range(20..=70), ..calm },
+        _ => Network { late_percent: 50, late_by: random.log_uniform(50, 2000), reorder: true, ..calm },
     }
 }
 
@@ -239,10 +343,12 @@ fn draw_action(
 ) -> Option<Action> {
     let target = draw_target(random, members);
     let number = random.random_range(1..=members);
-    let class = random.random_range(0..if classes.connections { 19 } else { 16 });
+    let class = random.random_range(0..if classes.connections { 20 } else { 17 });
     match class {
-        0..4 if classes.network && members > 1 => Some(match random.random_range(0..9) {
-            0 | 1 => Action::Isolate(target, Direction::Both),
+        0..4 if classes.network && members > 1 => Some(match random.random_range(0..11) {
+            0 => Action::Isolate(target, Direction::Both),
+            // Who goes on to believe that it leads is the most dangerous.
+            1 | 9 | 10 => Action::Isolate(Target::Leader, Direction::Both),
             2 => Action::Isolate(target, Direction::In),
             3 => Action::Isolate(target, Direction::Out),
             4 => Action::Split((1..=members).filter(|_| random.percent(50)).collect()),
@@ -255,7 +361,11 @@ fn draw_action(
                 Action::Mute(target, vec![*random.pick(&kinds), *random.pick(&more)])
             }
         }),
-        4 if classes.network => Some(Action::HideFromClients(target)),
+        4 if classes.network => Some(if random.percent(50) {
+            Action::HideFromClients(target)
+        } else {
+            Action::Network(draw_storm(random))
+        }),
         5..8 if classes.process => Some(match random.random_range(0..6) {
             0 => Action::RollingKill,
             1 => Action::KillTwice(target),
@@ -265,8 +375,8 @@ fn draw_action(
         8 | 9 if classes.power => {
             Some(if random.percent(30) { Action::PowerCutAll } else { Action::PowerCut(target) })
         }
-        10 if classes.pause => Some(Action::Pause(target)),
-        11 if classes.clock => Some(Action::Clock(
+        10 if classes.pause => Some(Action::Pause(if random.percent(40) { Target::Leader } else { target })),
+        11 | 12 if classes.clock => Some(Action::Clock(
             target,
             if random.percent(50) {
                 ClockFault::Step(random.random_range(-3_600_000..=3_600_000))
@@ -274,8 +384,8 @@ fn draw_action(
                 ClockFault::Freeze(random.percent(50))
             },
         )),
-        12 if classes.leadership && members > 1 => Some(Action::MoveLeader(number)),
-        13 | 14 if classes.disk => Some(Action::Disk(
+        13 if classes.leadership && members > 1 => Some(Action::MoveLeader(number)),
+        14 | 15 if classes.disk => Some(Action::Disk(
             target,
             match random.random_range(0..6) {
                 0 => DiskFault::WriteFails(random.log_uniform(1, 40)),
@@ -285,7 +395,7 @@ fn draw_action(
                 _ => DiskFault::DiesAt(random.log_uniform(1, 60)),
             },
         )),
-        16.. => Some(Action::Connections(
+        17.. => Some(Action::Connections(
             target,
             *random.pick(&[
                 ConnectionFault::Reset,
@@ -296,8 +406,8 @@ fn draw_action(
                 ConnectionFault::Pieces,
             ]),
         )),
-        15 if classes.damage && members >= 3 => {
-            Some(Action::Disk(Target::Member(damaged), DiskFault::Rot(random.log_uniform(1, 20) as u32)))
+        16 if classes.damage && members >= 3 => {
+            Some(Action::Disk(Target::Member(damaged), DiskFault::Rot(random.log_uniform(1, 500) as u32)))
         }
         _ => None,
     }
@@ -313,6 +423,11 @@ impl fmt::Display for Step {
             When::MemberLags(at, entries) => {
                 write!(f, "after {at} ms, when a member lags {entries} entries")?
             }
+            When::LeaderChanged(at) => write!(f, "after {at} ms, when another member leads")?,
+            When::Committed(at, entries) => {
+                write!(f, "after {at} ms, when {entries} more entries are committed")?
+            }
+            When::Reached(at, marker) => write!(f, "after {at} ms, on {marker:?}", marker = marker.name())?,
         }
         write!(f, ": {:?} for {} ms", self.action, self.lasts)
     }

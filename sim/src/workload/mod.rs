@@ -6,6 +6,8 @@
 //!                                          '---- what was learnt-'--> History
 //! ```
 //!
+//! Beside them are clients with sessions, which stand in line for locks and in elections.
+//!
 //! A client does one call after the other, on a member of its choice, and waits for each as long as its
 //! patience lasts. What it learns (revisions, leases) goes into what it asks next, so that reads of the
 //! past, compactions and compares hit the interesting places.
@@ -14,6 +16,7 @@ mod calls;
 mod client;
 mod generate;
 mod recorder;
+mod session;
 mod watcher;
 
 use rand::Rng;
@@ -21,8 +24,9 @@ use serde::{Deserialize, Serialize};
 
 pub use calls::{Channel, ask, call_in_time};
 pub use client::{move_leader, run_client};
-pub use generate::{Generator, Learnt};
-pub use recorder::Recorder;
+pub use generate::{Generator, Learnt, alarm_request};
+pub use recorder::{Recorder, revision};
+pub use session::{run_observer, run_session};
 pub use watcher::{run_full_watcher, run_watcher};
 
 use crate::random::{Draw, Random};
@@ -30,6 +34,7 @@ use crate::setup::Profile;
 
 /// What the clients of a run do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs)]
 pub struct Workload {
     /// Clients that call.
@@ -46,14 +51,29 @@ pub struct Workload {
     pub roaming_percent: u32,
     /// Clients with a watch stream, beside one on each member that hears everything.
     pub watchers: u32,
-    /// Bytes of large values, of which there are few.
+    /// Clients with sessions: locks and elections.
+    pub sessions: u32,
+    /// Clients that observe elections.
+    pub observers: u32,
+    /// Locks, and as many elections.
+    pub lines: u32,
+    /// How often watchers do not read for a while, of a hundred times that they have read.
+    pub slow_reader_percent: u32,
+    /// Bytes of large values: a few if they are very large, else every fourth.
     pub large_value: usize,
+    /// Percentage of leases that live too long to run out in a run.
+    pub long_lease_percent: u32,
+    /// Whether it is one of the runs with many quick reads on all members, under leaders that are replaced.
+    pub reads_everywhere: bool,
+    /// Percentage of alarms raised by clients that say that data is corrupt, and stop every write.
+    pub corrupt_percent: u32,
     /// How often each kind of request is made, 0 for never.
     pub weights: Weights,
 }
 
 /// Relative frequencies of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs)]
 pub struct Weights {
     pub put: u32,
@@ -72,6 +92,38 @@ pub struct Weights {
     pub hash: u32,
     pub status: u32,
     pub bad_request: u32,
+    pub alarm: u32,
+}
+
+impl Default for Workload {
+    /// A few clients that write and read a few keys for some seconds.
+    fn default() -> Self {
+        Self {
+            clients: 4,
+            calls: 120,
+            pause_ms: 80,
+            patience_ms: 3000,
+            keys: 6,
+            roaming_percent: 30,
+            watchers: 1,
+            sessions: 0,
+            observers: 0,
+            lines: 1,
+            slow_reader_percent: 2,
+            large_value: 200,
+            long_lease_percent: 10,
+            reads_everywhere: false,
+            corrupt_percent: 0,
+            weights: Weights {
+                put: 20,
+                get: 10,
+                list: 5,
+                delete: 5,
+                compare_and_swap: 5,
+                ..Weights::default()
+            },
+        }
+    }
 }
 
 impl Workload {
@@ -97,17 +149,62 @@ impl Workload {
             Profile::Watch => random.random_range(2..=6),
             _ => random.random_range(0..=3),
         };
-        Self {
+        let slow_reader_percent = if random.percent(50) { 2 } else { random.random_range(5..=30) };
+        let mut workload = Self {
             clients,
+            slow_reader_percent,
             calls: random.log_uniform(40, 140) as u32,
             pause_ms: random.log_uniform(4, 250),
             patience_ms: random.log_uniform(300, 6000),
             keys: random.log_uniform(2, 30) as u32,
             roaming_percent: random.random_range(0..=60),
             watchers,
-            large_value: if random.percent(20) { 20_000 } else { 200 },
+            sessions: 0,
+            observers: 0,
+            lines: 1,
+            // A batch of the log must be larger than a sector to be torn.
+            large_value: *random.pick(&[200, 2000, 2000, 20_000]),
+            long_lease_percent: 10,
+            reads_everywhere: false,
+            corrupt_percent: 0,
             weights,
+        };
+        if random.percent(15) {
+            workload.read_everywhere(random);
         }
+        if random.percent(15) {
+            workload.weights.alarm = random.random_range(1..=4);
+            workload.corrupt_percent = if random.percent(50) { 15 } else { 0 };
+        }
+        if profile == Profile::Lease && random.percent(50) {
+            workload.long_lease_percent = 60;
+            workload.weights.keep_alive = random.random_range(1..=5);
+            workload.weights.time_to_live = 20;
+        }
+        let with_sessions = match profile {
+            Profile::Lease => 40,
+            Profile::Full => 30,
+            _ => 20,
+        };
+        if random.percent(with_sessions) {
+            workload.sessions = random.random_range(1..=4);
+            workload.observers = random.random_range(0..=2);
+            workload.lines = random.random_range(1..=2);
+        }
+        workload
+    }
+
+    /// Many quick reads of few keys on all members: so that some fall into the short time in which a leader
+    /// does not know that it has been replaced.
+    fn read_everywhere(&mut self, random: &mut Random) {
+        self.clients = 6;
+        self.calls = random.log_uniform(120, 220) as u32;
+        self.pause_ms = random.log_uniform(2, 15);
+        self.patience_ms = random.log_uniform(800, 3000);
+        self.keys = random.random_range(2..=4);
+        self.roaming_percent = 70;
+        self.weights.get = 60;
+        self.reads_everywhere = true;
     }
 
     /// About how long the clients take when nothing goes wrong.
@@ -118,7 +215,7 @@ impl Workload {
 
 impl Weights {
     /// How many kinds there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// Switches one kind off, counted in the order of the fields; puts stay.
     pub fn clear(&mut self, kind: usize) {
@@ -137,6 +234,7 @@ impl Weights {
             &mut self.hash,
             &mut self.status,
             &mut self.bad_request,
+            &mut self.alarm,
             &mut self.get,
             &mut self.put,
         ];
@@ -168,6 +266,7 @@ impl Weights {
             hash: maybe(30, 3),
             status: maybe(20, 2),
             bad_request: maybe(30, 3),
+            alarm: 0,
         }
     }
 }

@@ -13,7 +13,7 @@ use pb::watch_request::RequestUnion;
 use rand::Rng;
 
 use super::{Learnt, Recorder, Workload};
-use crate::history::{Failure, MemberNumber, Word};
+use crate::history::{Failure, MemberNumber, Word, mod_revision};
 use crate::random::{Draw, Random};
 use crate::world::World;
 
@@ -62,7 +62,7 @@ pub async fn run_watcher(
         let mut session = Session::new(&world, &recorder, client, member);
         let count: i64 = random.random_range(1..=4);
         for _ in 0..count {
-            let create = draw_create(&mut random, &workload, learnt.revision());
+            let create = draw_create(&mut random, &workload, &learnt);
             session.say(RequestUnion::CreateRequest(create));
         }
         // How much of it the client wants: at the end of a run everybody stays.
@@ -84,12 +84,16 @@ pub async fn run_watcher(
                     session.say(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id }));
                 }
                 2 => {
-                    let create = draw_create(&mut random, &workload, learnt.revision());
+                    let create = draw_create(&mut random, &workload, &learnt);
                     session.say(RequestUnion::CreateRequest(create));
                 }
-                3 if random.percent(30) => {
+                _ if random.percent(workload.slow_reader_percent) => {
                     // Does not read for a while.
-                    rt::sleep(Duration::from_millis(random.random_range(100..=3000))).await;
+                    let span = Duration::from_millis(random.random_range(100..=3000));
+                    rt::select! {
+                        () = rt::sleep(span) => {}
+                        () = world.holding_still() => {}
+                    }
                 }
                 _ => {}
             }
@@ -102,7 +106,8 @@ pub async fn run_watcher(
     }
 }
 
-fn draw_create(random: &mut Random, workload: &Workload, newest: i64) -> pb::WatchCreateRequest {
+fn draw_create(random: &mut Random, workload: &Workload, learnt: &Learnt) -> pb::WatchCreateRequest {
+    let newest = learnt.revision();
     let key = |random: &mut Random| Bytes::from(format!("k/{:02}", random.random_range(0..workload.keys)));
     let (key, range_end) = match random.random_range(0..6) {
         0 => (Bytes::from_static(b"k/"), Bytes::from_static(b"k0")),
@@ -111,8 +116,10 @@ fn draw_create(random: &mut Random, workload: &Workload, newest: i64) -> pb::Wat
         3 => (key(random), key(random)),
         _ => (key(random), Bytes::new()),
     };
-    let start_revision = match random.random_range(0..8) {
+    let start_revision = match random.random_range(0..9) {
         0..4 => 0,
+        // Where the past ends: nothing of it may be missing.
+        8 => learnt.compacted() + random.random_range(0..=1),
         4 => random.random_range(1..=newest.max(1)),
         5 => (newest - random.random_range(0..=10)).max(1),
         6 => newest + random.random_range(1..=15),
@@ -130,17 +137,12 @@ fn draw_create(random: &mut Random, workload: &Workload, newest: i64) -> pb::Wat
     }
 }
 
-fn mod_revision(event: &detcd::proto::EncodedEvent) -> i64 {
-    let kv = event.decode().ok().and_then(|event| event.kv).and_then(|kv| kv.decode().ok());
-    kv.map_or(0, |kv| kv.mod_revision)
-}
-
 /// One stream, as its client drives it.
 struct Session {
     recorder: Recorder,
     stream: usize,
     requests: mpsc::UnboundedSender<pb::WatchRequest>,
-    responses: mpsc::UnboundedReceiver<Result<pb::WatchResponse, tonic::Status>>,
+    responses: mpsc::Receiver<Result<pb::WatchResponse, tonic::Status>>,
     ended: bool,
 }
 
@@ -148,7 +150,8 @@ impl Session {
     /// Opens a stream to a member; it may turn out to have ended.
     fn new(world: &World, recorder: &Recorder, client: u32, member: MemberNumber) -> Self {
         let (requests, said) = mpsc::unbounded_channel();
-        let (heard, responses) = mpsc::unbounded_channel();
+        // What the client does not read stays with the server, which must bear it.
+        let (heard, responses) = mpsc::channel(1);
         let channel = world.channel(client, member);
         // The stub polls what the client says and what it hears in one task, as a connection does.
         rt::spawn(async move {
@@ -159,7 +162,7 @@ impl Session {
             let mut responses = match opened {
                 Ok(responses) => responses.into_inner(),
                 Err(status) => {
-                    let _ = heard.send(Err(status));
+                    let _ = heard.send(Err(status)).await;
                     return;
                 }
             };
@@ -171,7 +174,7 @@ impl Session {
                 };
                 let is_end = word.is_err();
                 // Nobody listens any more: the stream is dropped, and the member hears of it.
-                if heard.send(word).is_err() || is_end {
+                if heard.send(word).await.is_err() || is_end {
                     return;
                 }
             }

@@ -12,14 +12,18 @@ use detcd::server::node::{self, Environment, NodeConfig};
 use detcd::server::reach::{Direct, Inbox, Reach};
 use detcd::transport::PeerNetwork;
 use detcd::types::LocalFault;
+use detcd::wal::{Wal, WalConfig};
+use detcd::watch::BatchLimits;
 use futures::future::BoxFuture;
 use madsim::runtime::NodeHandle;
+use rand::Rng;
 
 use super::World;
 use crate::clock::{SimClock, true_time};
 use crate::disk::{Fault, SimDisk};
 use crate::full::{self, member_ip};
 use crate::history::MemberNumber;
+use crate::markers;
 use crate::nemesis::DiskFault;
 use crate::random::{Random, fnv, stream};
 use crate::setup::Setup;
@@ -27,6 +31,12 @@ use crate::trace::{Trace, What};
 
 /// Where every member keeps its data, on its own disk.
 const DATA_DIR: &str = "/data";
+
+/// About how many times some writes of a member write to the disk or sync it.
+const WORK_OPERATIONS: u64 = 3;
+
+/// About how many times a recovery writes to the disk or syncs it.
+const RECOVERY_OPERATIONS: u64 = 10;
 
 /// What a member is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +128,9 @@ impl World {
             life.clock.begin_run();
             (life.run, life.disk.mount(), life.clock.clone())
         };
+        if run > 1 {
+            self.look_for_torn_tail(member);
+        }
         self.note_start(member);
         self.note_life(member, format!("begins run {run}"));
         let seed = fnv(format!("{} m{member} run {run}", self.setup().seed).as_bytes());
@@ -145,9 +158,13 @@ impl World {
         life.serving = None;
         life.stop = None;
         self.leave_network(member, false);
-        self.inner.monitor.ended(member);
-        // The process is gone: its files with it.
-        life.disk.kill();
+        let has_begun = self.inner.monitor.has_begun(member);
+        self.inner.monitor.ended(member, false);
+        let device_died = life.disk.is_dead();
+        if !device_died {
+            // The process is gone: its files with it. A dead device stays so until its machine is looked after.
+            life.disk.kill();
+        }
         let text = match ended {
             Ok(Ended::Shutdown) => {
                 life.state = State::Down;
@@ -159,6 +176,15 @@ impl World {
             }
             Err(fault) => {
                 life.faults += 1;
+                if has_begun {
+                    if !device_died {
+                        self.mark(member, markers::STOPPED_BY_DISK);
+                    }
+                } else if self.inner.monitor.is_excused(member) {
+                    self.mark(member, markers::REFUSED_TO_START);
+                } else {
+                    self.mark(member, markers::DIED_RECOVERING);
+                }
                 life.state = State::Ended(fault.to_string());
                 format!("ended: {fault}")
             }
@@ -172,7 +198,7 @@ impl World {
         let mut life = self.life(member);
         // In this order: nothing of the run may pass while it is torn down.
         self.leave_network(member, power_cut);
-        self.inner.monitor.ended(member);
+        self.inner.monitor.ended(member, power_cut);
         if power_cut {
             let Life { disk, disk_random, .. } = &mut *life;
             disk.power_cut(disk_random);
@@ -225,6 +251,11 @@ impl World {
             return;
         }
         life.state = State::Up;
+        let Life { disk, disk_random, .. } = &mut *life;
+        if disk.is_dead() {
+            // It comes back with the power.
+            disk.power_cut(disk_random);
+        }
         let Some(node) = life.node.as_ref().map(NodeHandle::id) else { return };
         drop(life);
         // Restarting needs a node that is known to be dead.
@@ -300,6 +331,24 @@ impl World {
         disk.set_lying(false);
     }
 
+    /// Lets a member's device die at one of its next operations, or at once. Work on a disk takes no simulated
+    /// time while it is done, so that nothing else could come between a write and its sync.
+    pub fn strike_at_work(&self, member: MemberNumber) {
+        let mut life = self.life(member);
+        let operation = life.disk_random.random_range(0..=WORK_OPERATIONS);
+        if operation > 0 {
+            life.disk.arm(Fault::Death, operation);
+        }
+    }
+
+    /// Lets a member's device die at one of the first operations of its next recovery. A recovery takes no
+    /// simulated time, so that nothing else could hit it.
+    pub fn strike_recovery(&self, member: MemberNumber) {
+        let mut life = self.life(member);
+        let operation = life.disk_random.random_range(1..=RECOVERY_OPERATIONS);
+        life.disk.arm(Fault::Death, operation);
+    }
+
     /// A member's clock.
     pub fn clock_of(&self, member: MemberNumber) -> SimClock {
         self.life(member).clock.clone()
@@ -317,6 +366,23 @@ impl World {
         // Asked for anew: a handle of an earlier run stands for dead tasks.
         let node = self.inner.handle.get_node(life.node.as_ref()?.id())?;
         Some((life.run, node, life.serving.clone()?))
+    }
+
+    /// Marks a rare path that a member has reached.
+    pub fn mark(&self, member: MemberNumber, name: &'static str) {
+        self.inner.trace.mark(true_time(), member, name);
+    }
+
+    /// Looks whether recovery will find a torn tail, on a copy of the disk: recovery itself says so to the
+    /// operator only.
+    fn look_for_torn_tail(&self, member: MemberNumber) {
+        let copy = self.disk_of(member).fork();
+        copy.disarm();
+        let found =
+            Wal::open(copy.mount(), &data_dir::wal_path(Path::new(DATA_DIR), None), WalConfig::default());
+        if found.is_ok_and(|(_, recovered)| recovered.repaired.is_some()) {
+            self.mark(member, markers::TORN_TAIL);
+        }
     }
 
     fn note_life(&self, member: MemberNumber, change: String) {
@@ -339,7 +405,13 @@ impl World {
             compaction_pause: milliseconds(tuning.compaction_pause_ms),
             watch_progress_interval: milliseconds(tuning.watch_progress_ms),
             lease_checkpoint: tuning.lease_checkpoint,
+            lease_checkpoint_interval: milliseconds(tuning.lease_checkpoint_ms),
             wal_segment_bytes: tuning.wal_segment_bytes,
+            max_append_bytes: tuning.append_bytes,
+            max_inflight_appends: tuning.inflight_appends,
+            watch_batch: BatchLimits { revisions: tuning.watch_batch_revisions, ..BatchLimits::default() },
+            watch_response_bytes: Some(tuning.watch_response_bytes),
+            watch_stream_bytes: tuning.watch_stream_bytes,
             ..full::config(member, self.size())
         }
     }

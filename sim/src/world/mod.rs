@@ -16,6 +16,7 @@ mod direct;
 mod member;
 mod network;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,8 @@ struct Inner {
     bus: Bus,
     /// The sockets, in a full run.
     wire: Mutex<Option<Wire>>,
+    /// How many faults cut each path between members.
+    cuts: Mutex<BTreeMap<Path, u32>>,
     monitor: Monitor,
     handle: Handle,
     lives: Vec<Mutex<Life>>,
@@ -61,10 +64,38 @@ struct Inner {
 /// How far the run is.
 #[derive(Default)]
 struct Flags {
-    work_is_over: AtomicBool,
-    hold_still: AtomicBool,
-    watching_is_over: AtomicBool,
-    watching_over: Notify,
+    work_is_over: Flag,
+    hold_still: Flag,
+    watching_is_over: Flag,
+}
+
+/// Something that is so from some moment on.
+#[derive(Default)]
+struct Flag {
+    is_set: AtomicBool,
+    set: Notify,
+}
+
+impl Flag {
+    fn set(&self) {
+        self.is_set.store(true, Ordering::Relaxed);
+        self.set.notify_waiters();
+    }
+
+    fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Relaxed)
+    }
+
+    fn wait(&self) -> impl Future<Output = ()> + Send + '_ {
+        let mut notified = Box::pin(self.set.notified());
+        // Listens from here on, so that nothing falls between the look and the wait.
+        notified.as_mut().enable();
+        async move {
+            if !self.is_set() {
+                notified.await;
+            }
+        }
+    }
 }
 
 impl World {
@@ -79,6 +110,7 @@ impl World {
             trace,
             bus,
             wire: Mutex::default(),
+            cuts: Mutex::default(),
             monitor,
             handle: Handle::current(),
             lives,
@@ -152,45 +184,42 @@ impl World {
 
     /// Ends the work of clients; those that wait for an answer still get it.
     pub fn end_work(&self) {
-        self.inner.flags.work_is_over.store(true, Ordering::Relaxed);
+        self.inner.flags.work_is_over.set();
     }
 
     /// Whether clients should begin no further call.
     pub fn work_is_over(&self) -> bool {
-        self.inner.flags.work_is_over.load(Ordering::Relaxed)
+        self.inner.flags.work_is_over.is_set()
     }
 
-    /// Clients keep their watch streams as they are from now on.
+    /// Clients keep their watch streams as they are from now on, and read them.
     pub fn hold_still(&self) {
-        self.inner.flags.hold_still.store(true, Ordering::Relaxed);
+        self.inner.flags.hold_still.set();
     }
 
     /// Whether watch streams should be left as they are.
     pub fn must_hold_still(&self) -> bool {
-        self.inner.flags.hold_still.load(Ordering::Relaxed)
+        self.inner.flags.hold_still.is_set()
+    }
+
+    /// Waits until watch streams should be left as they are.
+    pub fn holding_still(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.inner.flags.hold_still.wait()
     }
 
     /// Ends watching.
     pub fn end_watching(&self) {
-        self.inner.flags.watching_is_over.store(true, Ordering::Relaxed);
-        self.inner.flags.watching_over.notify_waiters();
+        self.inner.flags.watching_is_over.set();
     }
 
     /// Whether watching is over.
     pub fn watching_is_over(&self) -> bool {
-        self.inner.flags.watching_is_over.load(Ordering::Relaxed)
+        self.inner.flags.watching_is_over.is_set()
     }
 
     /// Waits until watching is over.
     pub fn watching_over(&self) -> impl Future<Output = ()> + Send + '_ {
-        let mut notified = Box::pin(self.inner.flags.watching_over.notified());
-        // Listens from here on, so that no end falls between the look and the wait.
-        notified.as_mut().enable();
-        async move {
-            if !self.watching_is_over() {
-                notified.await;
-            }
-        }
+        self.inner.flags.watching_is_over.wait()
     }
 
     fn wire(&self) -> MutexGuard<'_, Option<Wire>> {

@@ -2,6 +2,7 @@
 //! of full ones.
 
 use std::net::IpAddr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use detcd::client::Options;
@@ -86,19 +87,39 @@ impl World {
         }
     }
 
-    /// Lets nothing pass these paths between members, or everything again.
+    /// Lets nothing pass these paths between members, or takes that back: a path that several faults have cut
+    /// is open when the last of them has ended.
     pub fn block(&self, paths: impl IntoIterator<Item = Path>, blocked: bool) {
+        for path in paths {
+            let mut cuts = self.inner.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = cuts.entry(path).or_default();
+            let was_cut = *count > 0;
+            *count = if blocked { *count + 1 } else { count.saturating_sub(1) };
+            let is_cut = *count > 0;
+            drop(cuts);
+            if was_cut != is_cut {
+                self.set_cut(path, is_cut);
+            }
+        }
+    }
+
+    /// Opens every path between members, whatever has cut it.
+    pub fn reunite(&self) {
+        let cuts = std::mem::take(&mut *self.inner.cuts.lock().unwrap_or_else(PoisonError::into_inner));
+        for (path, _) in cuts.into_iter().filter(|(_, count)| *count > 0) {
+            self.set_cut(path, false);
+        }
+    }
+
+    fn set_cut(&self, path: Path, is_cut: bool) {
+        let (from, to) = (member_ip(path.0), member_ip(path.1));
         match &*self.wire() {
-            None => self.bus().block(paths, blocked),
+            None => self.bus().block([path], is_cut),
+            Some(wire) if is_cut => {
+                wire.connections.cut(from, to);
+            }
             Some(wire) => {
-                for (from, to) in paths {
-                    let (from, to) = (member_ip(from), member_ip(to));
-                    if blocked {
-                        wire.connections.cut(from, to);
-                    } else {
-                        wire.connections.mend(from, to);
-                    }
-                }
+                wire.connections.mend(from, to);
             }
         }
     }
@@ -117,6 +138,7 @@ impl World {
 
     /// Ends every fault of the network.
     pub fn calm(&self) {
+        self.reunite();
         match &*self.wire() {
             None => {
                 self.bus().heal();
