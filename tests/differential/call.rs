@@ -61,6 +61,9 @@ pub enum Call {
     Health(String),
 }
 
+/// What begins a line that no server said. Two servers that both do not answer are not alike.
+pub const SILENCE: &str = "nothing: ";
+
 /// What a server said, message by message, in text without what may differ.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
@@ -76,6 +79,11 @@ impl Answer {
         let details = if status.details().is_empty() { "" } else { ", with details" };
         let line = format!("{:?}: {}{details}", status.code(), of.text(status.message()));
         Self { lines: vec![line], revision: None, is_ok: false }
+    }
+
+    /// In place of an answer.
+    pub fn silence(why: &str) -> Self {
+        Self { lines: vec![format!("{SILENCE}{why}")], ..Self::default() }
     }
 
     /// Whether the server said that this is not built.
@@ -99,9 +107,38 @@ fn unary<M: Normal>(result: Result<Response<M>, Status>, of: &mut Identity) -> A
 
 impl Call {
     /// The method's name, without its service.
-    pub fn name(&self) -> String {
-        let text = format!("{self:?}");
-        text.split(|character: char| !character.is_alphanumeric()).next().unwrap_or_default().to_owned()
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Range(..) => "Range",
+            Self::RangeStream(..) => "RangeStream",
+            Self::Put(..) => "Put",
+            Self::DeleteRange(..) => "DeleteRange",
+            Self::Txn(..) => "Txn",
+            Self::Compact(..) => "Compact",
+            Self::LeaseGrant(..) => "LeaseGrant",
+            Self::LeaseRevoke(..) => "LeaseRevoke",
+            Self::LeaseKeepAlive(..) => "LeaseKeepAlive",
+            Self::LeaseTimeToLive(..) => "LeaseTimeToLive",
+            Self::LeaseLeases => "LeaseLeases",
+            Self::MemberList(..) => "MemberList",
+            Self::MemberAdd(..) => "MemberAdd",
+            Self::MemberRemove(..) => "MemberRemove",
+            Self::MemberUpdate(..) => "MemberUpdate",
+            Self::MemberPromote(..) => "MemberPromote",
+            Self::Alarm(..) => "Alarm",
+            Self::Status => "Status",
+            Self::HashKv(..) => "HashKv",
+            Self::Hash => "Hash",
+            Self::MoveLeader(..) => "MoveLeader",
+            Self::AuthStatus => "AuthStatus",
+            Self::Lock(..) => "Lock",
+            Self::Unlock(..) => "Unlock",
+            Self::Campaign(..) => "Campaign",
+            Self::Proclaim(..) => "Proclaim",
+            Self::Resign(..) => "Resign",
+            Self::Leader(..) => "Leader",
+            Self::Health(..) => "Health",
+        }
     }
 
     /// Sends the call to a server and waits for all of its answer.
@@ -109,7 +146,7 @@ impl Call {
         let name = self.name();
         match tokio::time::timeout(PATIENCE, self.send(channel.clone(), of)).await {
             Ok(answer) => answer,
-            Err(_) => Answer { lines: vec![format!("no answer to {name}")], ..Answer::default() },
+            Err(_) => Answer::silence(&format!("no answer to {name}")),
         }
     }
 

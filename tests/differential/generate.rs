@@ -508,3 +508,10 @@ fn upkeep() -> BoxedStrategy<Step> {
     ]
     .boxed()
 }
+
+#[test]
+fn a_script_is_read_as_it_was_written() {
+    proptest!(ProptestConfig::with_cases(100), |(steps in sequence())| {
+        prop_assert_eq!(crate::step::read(&crate::step::write(&steps)), Ok(steps));
+    });
+}

@@ -9,7 +9,8 @@
 //! A *sequence* begins with an empty key space on both servers and goes through its steps in lockstep: a
 //! step is sent to both, both answers are waited for, what may differ is taken out of them (`normal`), and
 //! the rest must be equal, field by field, errors by code and text. Both servers get every request since
-//! they were started, so even revisions are compared. Now and then both are started anew, on empty folders.
+//! they were started, so even revisions are compared. Now and then both are killed and start again on what
+//! they have, or anew on empty folders.
 //!
 //! A sequence that is answered differently is made smaller, as long as it stays so, and printed as lines
 //! for a file in `regressions/`; those files run first. What is meant to differ stands in `differences`,
@@ -58,12 +59,12 @@ fn regressions_are_answered_alike() {
     paths.sort();
     assert!(!paths.is_empty(), "no regressions in {folder}");
     run(async {
-        let mut pair = Pair::start().await;
+        let mut pair = Pair::start(&[]).await;
         for path in paths {
             let text = std::fs::read_to_string(&path).expect("a text");
             let steps = step::read(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             if path.ends_with(ON_NEW_SERVERS) {
-                pair = Pair::start().await;
+                pair = Pair::start(&[]).await;
             }
             if let Err(mismatch) = pair.run(&steps).await {
                 panic!("{}: {mismatch}", path.display());
@@ -76,4 +77,10 @@ fn regressions_are_answered_alike() {
 #[test]
 fn random_sequences_are_answered_alike() {
     random::run();
+}
+
+/// The test can fail: a server that takes fewer operations than it should is found out.
+#[test]
+fn a_server_with_another_limit_is_found_out() {
+    random::find_out(&["--max-txn-ops", "3"], "too many operations");
 }

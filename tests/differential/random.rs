@@ -18,7 +18,7 @@ const REQUESTS: usize = 20_000;
 const LIFE: usize = 5_000;
 
 /// After so many sequences both servers are killed and started again on what they have.
-const SEQUENCES_UP: u64 = 50;
+const SEQUENCES_UP: u64 = 100;
 
 /// Attempts to make a sequence smaller.
 const SHRINK_ATTEMPTS: usize = 300;
@@ -32,6 +32,8 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
 /// The servers, alive as long as they can be used.
 struct Servers {
     runtime: Runtime,
+    /// More flags for detcd.
+    flags: &'static [&'static str],
     pair: Option<Pair>,
     /// All that these servers have run, `Next` between two sequences.
     history: Vec<Step>,
@@ -40,10 +42,10 @@ struct Servers {
 }
 
 impl Servers {
-    fn new() -> Self {
+    fn new(flags: &'static [&'static str]) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        Self { runtime, pair: None, history: Vec::new(), requests: 0, passed: BTreeMap::new() }
+        Self { runtime, flags, pair: None, history: Vec::new(), requests: 0, passed: BTreeMap::new() }
     }
 
     /// Runs a sequence on the servers that there are.
@@ -51,7 +53,7 @@ impl Servers {
         if self.requests_of_pair() >= LIFE {
             self.stop();
         }
-        let pair = self.pair.get_or_insert_with(|| self.runtime.block_on(Pair::start()));
+        let pair = self.pair.get_or_insert_with(|| self.runtime.block_on(Pair::start(self.flags)));
         if !self.history.is_empty() {
             self.history.push(Step::Next);
         }
@@ -102,7 +104,7 @@ pub fn run() {
     let wanted = setting("DIFFERENTIAL_REQUESTS").unwrap_or(REQUESTS);
     println!("differential: DIFFERENTIAL_SEED={seed} DIFFERENTIAL_REQUESTS={wanted}");
     let begun = Instant::now();
-    let (strategy, mut servers, mut number) = (sequence(), Servers::new(), 0);
+    let (strategy, mut servers, mut number) = (sequence(), Servers::new(&[]), 0);
     while servers.requests() < wanted {
         let mut tree = strategy.new_tree(&mut runner(seed, number)).expect("no filter rejects");
         if number % SEQUENCES_UP == SEQUENCES_UP - 1
@@ -124,6 +126,20 @@ pub fn run() {
         begun.elapsed().as_secs_f64(),
         servers.passed
     );
+}
+
+/// Runs sequences on a detcd with these flags, which must soon be answered differently, with these words.
+pub fn find_out(flags: &'static [&'static str], words: &str) {
+    let (strategy, mut servers) = (sequence(), Servers::new(flags));
+    for number in 0.. {
+        let tree = strategy.new_tree(&mut runner(0, number)).expect("no filter rejects");
+        if let Err(mismatch) = servers.run(&tree.current()) {
+            let mismatch = mismatch.to_string();
+            assert!(mismatch.contains(words), "{mismatch}");
+            return servers.stop();
+        }
+        assert!(servers.requests() < REQUESTS, "nobody noticed {flags:?}");
+    }
 }
 
 /// The smallest sequence found whose last request is of the same method and still answered differently on

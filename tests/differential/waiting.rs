@@ -56,12 +56,25 @@ async fn answer_of(task: JoinHandle<Answer>) -> Answer {
     task.await.expect("it does not panic")
 }
 
+/// A call that stands in line, or is about to, on detcd and on etcd.
+struct Waiting {
+    what: String,
+    prefix: Bytes,
+    /// The keys before its own.
+    in_front: Vec<Bytes>,
+    lease: Lease,
+    keys: [Bytes; 2],
+    tasks: (JoinHandle<Answer>, JoinHandle<Answer>),
+}
+
 impl Pair {
+    /// Calls for a lock, and ends the wait if there is one.
     pub async fn lock(&mut self, lock: &Lock) -> Result<(), Mismatch> {
         let call = |name: Bytes, lease| Call::Lock(LockRequest { name, lease });
         self.stand_in_line(format!("{lock:?}"), &lock.name, lock.lease, lock.end, &call).await
     }
 
+    /// The same for an office.
     pub async fn campaign(&mut self, campaign: &Campaign) -> Result<(), Mismatch> {
         let value = campaign.value.bytes();
         let call = |name: Bytes, lease| Call::Campaign(CampaignRequest { name, lease, value: value.clone() });
@@ -86,8 +99,7 @@ impl Pair {
         let ids = [&self.detcd, &self.etcd].map(|side| self.meaning(&side.identity).lease(lease));
         let own = key_of(&name, ids[1]);
         let calls = ids.map(|id| call(name.clone(), id));
-        let is_first = line.first().is_none_or(|first| first.key == own);
-        if is_first {
+        if line.first().is_none_or(|first| first.key == own) {
             let [detcd, etcd] = calls;
             return self.both(what, (detcd, etcd)).await.map(drop);
         }
@@ -97,36 +109,43 @@ impl Pair {
         }
         let [detcd, etcd] = calls;
         let tasks = (start(&self.detcd, detcd), start(&self.etcd, etcd));
+        let in_front = line.into_iter().map(|record| record.key).collect();
         let keys = ids.map(|id| key_of(&name, id));
+        let waiting = Waiting { what, prefix, in_front, lease, keys, tasks };
+        self.end_waiting(waiting, end).await
+    }
+
+    /// Waits until a call waits on both servers, and ends that.
+    async fn end_waiting(&mut self, waiting: Waiting, end: Ending) -> Result<(), Mismatch> {
+        let Waiting { what, prefix, in_front, lease, keys, tasks } = waiting;
         let stands = join(
             stands(&self.detcd, &keys[0], &prefix, &tasks.0),
             stands(&self.etcd, &keys[1], &prefix, &tasks.1),
         )
         .await;
         if stands != (true, true) {
-            // The call failed at once, or ended otherwise.
+            // It failed at once, or ended otherwise.
             let answers = join(answer_of(tasks.0), answer_of(tasks.1)).await;
             return self.compare(what, "wait", answers.0, answers.1).map(drop);
         }
-        if end == Ending::CallerGone {
-            tasks.0.abort();
-            tasks.1.abort();
-            join(gone(&self.detcd, &keys[0], &prefix), gone(&self.etcd, &keys[1], &prefix)).await;
-            return self.simple(&Step::Range(whole_line(&prefix))).await.map(drop);
-        }
         match end {
+            Ending::CallerGone => {
+                tasks.0.abort();
+                tasks.1.abort();
+                join(gone(&self.detcd, &keys[0], &prefix), gone(&self.etcd, &keys[1], &prefix)).await;
+                return self.simple(&Step::Range(whole_line(&prefix))).await.map(drop);
+            }
             Ending::OwnKeyDeleted => {
-                let calls = keys.map(Call::Unlock);
-                let [detcd, etcd] = calls;
+                let [detcd, etcd] = keys.map(Call::Unlock);
                 self.both(format!("the deletion of the key of {what}"), (detcd, etcd)).await?;
             }
             Ending::OwnLeaseRevoked => {
                 self.simple(&Step::Revoke(lease)).await?;
             }
-            Ending::Turn | Ending::CallerGone => {}
+            Ending::Turn => {}
         }
-        for record in &line {
-            self.simple(&Step::Unlock(Text::from(&record.key[..]))).await?;
+        for key in &in_front {
+            self.simple(&Step::Unlock(Text::from(&key[..]))).await?;
         }
         let (detcd, etcd) = join(answer_of(tasks.0), answer_of(tasks.1)).await;
         self.compare(format!("{what}, after waiting"), "wait", detcd, etcd).map(drop)
@@ -233,15 +252,14 @@ fn observation(side: &Side, name: &Bytes) -> Observation {
 impl Observation {
     async fn next(&mut self, of: &mut Identity) -> Answer {
         let word = tokio::time::timeout(PATIENCE, self.word()).await;
-        let failure = |line: String| Answer { lines: vec![line], ..Answer::default() };
         match word {
             Ok(Ok(Some(mut word))) => {
                 word.normalise(of);
                 Answer { lines: vec![format!("{word:?}")], revision: word.revision(), is_ok: true }
             }
-            Ok(Ok(None)) => failure("the stream ended".to_owned()),
-            Ok(Err(status)) => failure(format!("{:?}: {}", status.code(), status.message())),
-            Err(_) => failure("no word".to_owned()),
+            Ok(Ok(None)) => Answer::silence("the stream ended"),
+            Ok(Err(status)) => Answer::silence(&format!("{:?}: {}", status.code(), status.message())),
+            Err(_) => Answer::silence("no word"),
         }
     }
 

@@ -27,7 +27,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tonic::Status;
 
-use crate::call::PATIENCE;
+use crate::call::{PATIENCE, SILENCE};
 use crate::normal::Identity;
 
 /// A request for progress that has no answer after this long was dropped, as etcd does while a watcher
@@ -196,9 +196,10 @@ impl Stream {
         let waiting = async {
             loop {
                 match self.responses.recv().await {
-                    None => return Err(format!("the stream ended instead of {awaited:?}")),
+                    None => return Err(format!("{SILENCE}the stream ended instead of {awaited:?}")),
                     Some(Err(status)) => {
-                        return Err(format!("the stream failed: {:?}: {}", status.code(), status.message()));
+                        let (code, text) = (status.code(), status.message());
+                        return Err(format!("{SILENCE}the stream failed: {code:?}: {text}"));
                     }
                     Some(Ok(response)) if is(&response, awaited) => {
                         if matches!(awaited, Awaited::Progress(_)) {
@@ -212,7 +213,9 @@ impl Stream {
                 }
             }
         };
-        tokio::time::timeout(patience, waiting).await.unwrap_or_else(|_| Err(format!("no {awaited:?}")))
+        tokio::time::timeout(patience, waiting)
+            .await
+            .unwrap_or_else(|_| Err(format!("{SILENCE}no {awaited:?}")))
     }
 }
 
