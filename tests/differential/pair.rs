@@ -75,6 +75,7 @@ pub struct Side {
     server: Server,
     pub channel: Channel,
     pub identity: Identity,
+    over_http: bool,
     streams: Vec<Option<Stream>>,
 }
 
@@ -82,7 +83,7 @@ impl Side {
     async fn start(kind: Kind, flags: &[&str]) -> Self {
         let server = Server::start(kind, flags).await;
         let (channel, identity) = (server.channel(), server.identity().await);
-        Self { server, channel, identity, streams: (0..STREAMS).map(|_| None).collect() }
+        Self { server, channel, identity, over_http: false, streams: (0..STREAMS).map(|_| None).collect() }
     }
 
     async fn restart(&mut self) {
@@ -91,6 +92,11 @@ impl Side {
     }
 
     async fn ask(&mut self, call: Call) -> Answer {
+        if self.over_http
+            && let Some(answer) = call.ask_over_http(self.server.address(), &mut self.identity).await
+        {
+            return answer;
+        }
         call.ask(&self.channel, &mut self.identity).await
     }
 
@@ -175,6 +181,8 @@ impl Pair {
 
     /// Empties the key space and revokes all leases.
     async fn clear(&mut self) -> Result<(), Mismatch> {
+        self.detcd.over_http = false;
+        self.etcd.over_http = false;
         let all = Text::from(&b"\0"[..]);
         self.step(&Step::Delete(Delete { key: all.clone(), range_end: all, prev_kv: true })).await?;
         for id in std::mem::take(&mut self.leases) {
@@ -241,6 +249,11 @@ impl Pair {
             Step::Next => {
                 Box::pin(self.finish()).await?;
                 Box::pin(self.clear()).await
+            }
+            Step::OverHttp => {
+                self.detcd.over_http = true;
+                self.etcd.over_http = true;
+                Ok(())
             }
             Step::Restart => {
                 Box::pin(self.finish()).await?;
