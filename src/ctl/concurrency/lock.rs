@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::pin::pin;
 use std::process::{Command as Program, Stdio};
 
 use clap::{ArgMatches, Command};
@@ -39,11 +40,15 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     };
     let session = Session::open(matches)?;
     let mut lease = Lease::grant(&session, number_of(matches, "ttl")).await?;
+    let mut asked = pin!(interrupted());
     let line = Line::new(name);
-    let place = line.enter(&session, lease.id, b"").await?;
+    let place = rt::select! {
+        place = line.enter(&session, lease.id, b"") => place?,
+        asked = &mut asked => return asked.and(Err(cancelled())),
+    };
     let held = rt::select! {
         held = turn(&session, &line, &place) => held?,
-        asked = interrupted() => {
+        asked = &mut asked => {
             asked?;
             // If it fails the key goes with its lease.
             let _ = place.delete(&session).await;
@@ -57,7 +62,7 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     session.print(&Answer::Get { response: held, values_only: false })?;
     rt::select! {
-        asked = interrupted() => {
+        asked = &mut asked => {
             asked?;
             place.delete(&session).await
         }
