@@ -9,6 +9,7 @@ pub mod apply;
 pub mod client;
 pub mod ctl;
 pub mod disk;
+pub mod gateway;
 pub mod http;
 pub mod lease;
 pub mod limits;

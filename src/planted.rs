@@ -44,6 +44,12 @@ pub enum Claim {
     WatchCaughtUp,
     /// A lease lives as long as was promised, and not much longer.
     Lease,
+    /// A lock is held by one at a time, in the order of the line.
+    Lock,
+    /// One leads an election at a time.
+    Election,
+    /// Observers of an election hear of its leaders in order.
+    Observe,
     /// Want of space stops what takes space, and nothing else.
     Quota,
     /// The log gives back what it confirmed, and refuses damage.
@@ -74,6 +80,9 @@ impl Claim {
             Claim::Watch => "watch",
             Claim::WatchCaughtUp => "watch-caught-up",
             Claim::Lease => "lease",
+            Claim::Lock => "lock",
+            Claim::Election => "election",
+            Claim::Observe => "observe",
             Claim::Quota => "quota",
             Claim::WalRecovery => "wal-recovery",
             Claim::BackendPrefix => "backend-prefix",
@@ -146,6 +155,10 @@ bugs! {
         "The log is told that the database holds a batch when the batch is handed out, not when it is in.",
         [Liveness, Promises];
 
+    ReplayKeepsOldTail, "replay-keeps-old-tail",
+        "When the log is read, an entry that replaces another leaves those behind it.",
+        [Agreement, Promises, NoPanic, Liveness];
+
     // Replication.
     VoteBeforeDurable, "vote-before-durable",
         "A vote leaves before it is on disk.",
@@ -184,6 +197,7 @@ bugs! {
         [Membership, Liveness],
         waits: "member changes";
 
+
     // Linearizable reads.
     ReadWithoutRound, "read-without-round",
         "A leader answers read index requests without asking whether it still leads.",
@@ -202,6 +216,10 @@ bugs! {
         [Linearizable];
     ReplyBeforeView, "reply-before-view",
         "A write is acknowledged before a view that shows it is published.",
+        [Linearizable];
+
+    ReadFollowsAnother, "read-follows-another",
+        "A read whose index is not applied yet is served together with one whose index is.",
         [Linearizable];
 
     // The database and what is restored from it.
@@ -227,6 +245,13 @@ bugs! {
         "A restart forgets that the store is compacted.",
         [Compaction, Linearizable];
 
+    RestoreSplitsRevision, "restore-splits-revision",
+        "A restart loses the rest of a revision that does not fit into a page.",
+        [AppliedOnce, Convergence, Linearizable];
+    RecentLostBeforeFlush, "recent-lost-before-flush",
+        "Recent changes are let go of before the database has them.",
+        [Liveness, NoPanic];
+
     // The state machine.
     LocalClockInApply, "local-clock-in-apply",
         "Whether a put finds its lease depends on the clock of the member that applies it.",
@@ -243,6 +268,19 @@ bugs! {
     AlarmIgnored, "alarm-ignored",
         "What needs space is applied although the alarm for the lack of it is raised.",
         [Quota, Linearizable];
+
+    AlarmsForgotten, "alarms-forgotten",
+        "A restart forgets the alarms.",
+        [AppliedOnce, Quota];
+    AlarmsOfOldDatabase, "alarms-of-old-database",
+        "A received database brings alarms that nobody is shown.",
+        [AppliedOnce, Serializable];
+    AlarmClearsAll, "alarm-clears-all",
+        "Clearing the alarm of one member clears those of all.",
+        [AppliedOnce, Linearizable];
+    QuotaRaisesNoAlarm, "quota-raises-no-alarm",
+        "A member that lacks space refuses requests and tells nobody.",
+        [Liveness];
 
     // The key space.
     CompactionOffByOne, "compaction-off-by-one",
@@ -264,6 +302,28 @@ bugs! {
         "The previous key-value of an event is the one before the previous.",
         [Watch];
 
+    CompactedRevisionRefused, "compacted-revision-refused",
+        "The revision up to which the store is compacted cannot be read.",
+        [Linearizable, Serializable];
+    LimitBeforeFilters, "limit-before-filters",
+        "A limit cuts a range before its filters are looked at.",
+        [Linearizable, Serializable];
+    CountCutByLimit, "count-cut-by-limit",
+        "The count of a range that a limit cuts is that of what is left.",
+        [Linearizable, Serializable];
+    VersionSurvivesDeletion, "version-survives-deletion",
+        "A key that was deleted does not begin with version 1 again.",
+        [Linearizable, AppliedOnce];
+    PreviousInsideTransaction, "previous-inside-transaction",
+        "The previous key-value of an event is one that its own transaction has made.",
+        [Watch];
+    PageSplitsRevision, "page-splits-revision",
+        "Watchers that read history miss the rest of a revision that does not fit into a page.",
+        [Watch, WatchCaughtUp];
+    HashCountsTombstones, "hash-counts-tombstones",
+        "The hash covers tombstones that a compaction removes.",
+        [Serializable, Convergence];
+
     // Transactions.
     NestedCompareSeesChanges, "nested-compare-sees-changes",
         "The compares of a nested transaction see what the transaction around it has changed.",
@@ -273,6 +333,16 @@ bugs! {
         [Linearizable];
     IgnoreLeaseDetaches, "ignore-lease-detaches",
         "A put that keeps the lease of its key loses it.",
+        [Linearizable, AppliedOnce];
+
+    KeysOnlyLeaksValues, "keys-only-leaks-values",
+        "A range in a transaction that asks for keys alone gives values.",
+        [Linearizable];
+    AnyKeyOfIntervalHolds, "any-key-of-interval-holds",
+        "A compare of an interval holds when it does for one of its keys.",
+        [Linearizable, AppliedOnce];
+    NestedLeaseUnchecked, "nested-lease-unchecked",
+        "A nested transaction may put with a lease that does not exist.",
         [Linearizable, AppliedOnce];
 
     // Watches.
@@ -301,6 +371,25 @@ bugs! {
         "A watcher whose next revision was compacted goes on behind the gap, and is not told.",
         [Watch];
 
+    FilterSwallowsDeletions, "filter-swallows-deletions",
+        "A watcher that wants no puts hears of no deletions either.",
+        [Watch, WatchCaughtUp];
+    CancelledWatcherGoesOn, "cancelled-watcher-goes-on",
+        "A watcher that was cancelled still hears of events.",
+        [Watch];
+    FallBackSkipsRevision, "fall-back-skips-revision",
+        "A watcher that falls back to history misses the first revision there.",
+        [Watch, WatchCaughtUp];
+    DrainedWatcherForgotten, "drained-watcher-forgotten",
+        "When a stream has drained, its first watcher is not fed again.",
+        [WatchCaughtUp, Watch];
+    FutureWatcherHearsAtOnce, "future-watcher-hears-at-once",
+        "A watcher hears of what comes before its start.",
+        [Watch, NoPanic];
+    FragmentLosesEvent, "fragment-loses-event",
+        "The event at which a response is split is lost.",
+        [Watch, WatchCaughtUp];
+
     // Leases.
     LeaseNotExtended, "lease-not-extended",
         "A new leader gives leases no time: they run out as soon as it leads.",
@@ -311,6 +400,44 @@ bugs! {
     KeepAliveUnproven, "keep-alive-unproven",
         "A leader renews leases without asking whether it still leads.",
         [Lease];
+    OverwrittenKeyKeepsLease, "overwritten-key-keeps-lease",
+        "A key that a put moves to another lease stays attached to the first as well.",
+        [Linearizable, AppliedOnce, Convergence];
+    DeletedKeyStaysAttached, "deleted-key-stays-attached",
+        "A deleted key stays attached to its lease, and is deleted with it when it is there again.",
+        [Linearizable, AppliedOnce];
+    RestOfLeaseForgotten, "rest-of-lease-forgotten",
+        "A restart forgets the rest of a lease that the log has told.",
+        [Lease];
+    RenewalWithoutReset, "renewal-without-reset",
+        "A renewal is answered before the log takes back an earlier checkpoint.",
+        [Lease];
+    ExpiringLeaseRenewed, "expiring-lease-renewed",
+        "A renewal is answered while the revoke of its lease is under way.",
+        [Lease];
+    LeaseAnswerMisplaced, "lease-answer-misplaced",
+        "A leader's answer about a lease is taken for that to the oldest question.",
+        [Linearizable, Lease];
+
+    // Locks and elections.
+    WaiterLooksOnce, "waiter-looks-once",
+        "A waiter holds the lock when the one before it has gone, without looking who else is in front.",
+        [Lock, Election];
+    WaiterUnchecked, "waiter-unchecked",
+        "A waiter whose lease is gone holds the lock when it is its turn.",
+        [Lock];
+    WaiterMissesDeletion, "waiter-misses-deletion",
+        "A waiter does not hear of a departure right behind its look at the line.",
+        [Liveness];
+    LeaderByKey, "leader-by-key",
+        "The leader of an election is whose key comes first in the order of keys.",
+        [Linearizable, Observe];
+    ObserverSkipsWords, "observer-skips-words",
+        "Of several words that come together an observer hears the last one.",
+        [Observe];
+    ObserverFollowsLate, "observer-follows-late",
+        "An observer misses what a leader says right behind the word that it has heard.",
+        [Observe];
 }
 
 /// Whether this bug is armed in this process.

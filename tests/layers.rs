@@ -43,13 +43,30 @@ const ROOMS: &[(&str, &[&str])] = &[
     // serves the JSON about members that etcd's peers ask for.
     ("metrics", &["rt", "mailbox", "member", "net", "wal", "transport"]),
     ("rpc", &["rt", "mailbox", "member", "apply", "mvcc", "txn", "metrics"]),
-    ("http", &["rt", "net", "mailbox", "member", "apply", "mvcc", "txn", "rpc", "metrics", "membership"]),
+    ("gateway", &["rt", "rpc"]),
+    (
+        "http",
+        &[
+            "rt",
+            "net",
+            "mailbox",
+            "member",
+            "apply",
+            "mvcc",
+            "txn",
+            "rpc",
+            "gateway",
+            "metrics",
+            "membership",
+        ],
+    ),
     // L8: puts all of it together.
     (
         "server",
         &[
             "apply",
             "disk",
+            "gateway",
             "http",
             "mailbox",
             "member",

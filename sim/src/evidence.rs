@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::history::{Contents, MemberNumber, Operation, Stream, Time};
+use crate::history::{Contents, MemberNumber, Observation, Operation, Stream, Time};
 
 /// What a run left behind.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +11,8 @@ pub struct Evidence {
     pub operations: Vec<Operation>,
     /// Every watch stream, by number.
     pub streams: Vec<Stream>,
+    /// Every observer of an election, by number.
+    pub observations: Vec<Observation>,
     /// The entries of the replicated log that are known to be committed: ascending and without a gap, as
     /// all members hold them. The first one stands behind the entry 1 that every member begins with.
     pub committed: Vec<Committed>,
@@ -21,6 +23,13 @@ pub struct Evidence {
     pub clocks: ClockBounds,
     /// What each member that serves at the end holds, when all are at rest.
     pub contents: Vec<Contents>,
+}
+
+impl Evidence {
+    /// Whether a member was read when all had come to rest.
+    pub fn serves_at_the_end(&self, member: MemberNumber) -> bool {
+        self.contents.iter().any(|contents| contents.member == member)
+    }
 }
 
 /// One committed entry.

@@ -1,4 +1,5 @@
-//! What clients saw: every call with the time it began and ended, and every word of a watch stream.
+//! What clients saw: every call with the time it began and ended, and every word of a watch stream or of an
+//! observed election.
 //!
 //! Times are nanoseconds of the simulated world, which all clients share. Messages are the API's own, as
 //! they came off the wire: a checker sees what a client would see, header fields included.
@@ -6,6 +7,7 @@
 use bytes::Bytes;
 use detcd::proto::EncodedEvent;
 use detcd::proto::etcdserverpb as pb;
+use detcd::proto::{v3electionpb as election, v3lockpb as lock};
 
 /// Nanoseconds since the world began.
 pub type Time = u64;
@@ -54,6 +56,12 @@ pub enum Request {
     MemberList(pb::MemberListRequest),
     MoveLeader(pb::MoveLeaderRequest),
     Alarm(pb::AlarmRequest),
+    Lock(lock::LockRequest),
+    Unlock(lock::UnlockRequest),
+    Campaign(election::CampaignRequest),
+    Proclaim(election::ProclaimRequest),
+    Leader(election::LeaderRequest),
+    Resign(election::ResignRequest),
 }
 
 /// What a client hears. Same order as [`Request`].
@@ -76,6 +84,12 @@ pub enum Answer {
     MemberList(pb::MemberListResponse),
     MoveLeader(pb::MoveLeaderResponse),
     Alarm(pb::AlarmResponse),
+    Lock(lock::LockResponse),
+    Unlock(lock::UnlockResponse),
+    Campaign(election::CampaignResponse),
+    Proclaim(election::ProclaimResponse),
+    Leader(election::LeaderResponse),
+    Resign(election::ResignResponse),
 }
 
 /// What became of a call.
@@ -125,6 +139,25 @@ pub enum Word {
     Ended(Failure),
     /// The client had enough.
     Left,
+}
+
+/// One observer of one election on one member, from its call to its end.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// Its number in the history, from 0.
+    pub number: usize,
+    /// The client.
+    pub client: u32,
+    /// The member.
+    pub member: MemberNumber,
+    /// The election.
+    pub name: Bytes,
+    /// When it began.
+    pub opened: Time,
+    /// What it heard.
+    pub words: Vec<(Time, election::LeaderResponse)>,
+    /// Whether it has ended: the client left, the member ended it, or its connection broke.
+    pub ended: bool,
 }
 
 /// The keys of a member's store, read at the end of a run.

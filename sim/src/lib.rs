@@ -26,6 +26,7 @@ pub mod coverage;
 pub mod disk;
 pub mod evidence;
 pub mod full;
+pub mod healed;
 pub mod history;
 pub mod markers;
 pub mod model;

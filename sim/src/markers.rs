@@ -156,6 +156,36 @@ markers! {
     LEASE_QUESTION, "lease question passed on", BUS,
         "A follower passes a client's question about a lease to the leader.";
 
+    // Locks and elections.
+    LOCK_WAITED, "lock handed over", BUS,
+        "Somebody waits for a lock and gets it when the holder has gone.";
+    LOCK_AGAIN, "lock held again", BUS,
+        "Somebody asks for a lock that it holds.";
+    WAITER_EXPIRED, "lock waiter lost its lease", LITE_AND_LEASE,
+        "Somebody waits for a lock, and its lease runs out before its turn.";
+    WAITER_LEFT, "lock waiter left the line", BUS,
+        "A call for a lock ends before its turn, and its key is taken out of the line.";
+    ELECTION_WON, "election won after waiting", BUS,
+        "A candidate gets its turn when the leader before it has gone.";
+    ELECTION_AGAIN, "candidate with another word", BUS,
+        "A candidate that stands in line already comes with another value.";
+    OBSERVED_CHANGE, "observer heard of another leader", BUS,
+        "An observer of an election hears of a second leader.";
+    OBSERVED_WORD, "observer heard another word", BUS,
+        "An observer hears of a leader's next word.";
+
+    // Space and alarms.
+    QUOTA_REACHED, "quota reached", LITE,
+        "A member finds its database too large, and raises the alarm for all.";
+    ALARM_RAISED, "alarm raised", BUS,
+        "An alarm is raised that was not, by a member or a client.";
+    ALARM_CLEARED, "alarm cleared", BUS,
+        "An alarm that was raised is cleared.";
+    WRITTEN_AFTER_ALARM, "written after an alarm was cleared", BUS,
+        "A put is carried out when the last alarm that refused it is gone.";
+    DELETED_UNDER_ALARM, "deleted under an alarm", BUS,
+        "A deletion or compaction is carried out while there is no space.";
+
     // Outcomes.
     UNKNOWN_HAPPENED, "unknown outcome that happened", ALL,
         "A client does not hear what became of a request, and it stands in the log.";
@@ -184,6 +214,11 @@ markers! {
     REFUSED_FUTURE, "refused: future", ALL, "The same of a revision that does not exist yet.";
     REFUSED_TTL, "refused: lease too long", BUS, "A lease for longer than there may be one.";
     REFUSED_NO_LEASE, "refused: no such lease", ALL, "A put or revoke with a lease that is not there.";
+    REFUSED_NO_LEADER, "refused: no leader of an election", BUS, "A question who leads when nobody does.";
+    REFUSED_NOT_LEADER, "refused: not the leader of an election", BUS, "A word of who does not lead any more.";
+    REFUSED_LEADER_MISSING, "refused: leader missing", BUS, "A word of who does not say as whom it speaks.";
+    REFUSED_NO_SPACE, "refused: no space", BUS, "A request that takes space while there is none.";
+    REFUSED_CORRUPT, "refused: corrupt", BUS, "A write while some member's data is said to be corrupt.";
     REFUSED_LEASE_EXISTS, "refused: lease exists", BUS, "A lease with an id that another one has.";
 
     // Clocks and processes.

@@ -68,7 +68,7 @@ fn find(name: &str) -> Result<Bug, String> {
 fn profiles(bug: Bug) -> &'static [Profile] {
     match bug.claims()[0] {
         Claim::Watch | Claim::WatchCaughtUp => &[Profile::Watch, Profile::Lite],
-        Claim::Lease => &[Profile::Lease, Profile::Lite],
+        Claim::Lease | Claim::Lock | Claim::Election | Claim::Observe => &[Profile::Lease, Profile::Lite],
         Claim::WalRecovery => &[Profile::Storage, Profile::Lite],
         _ => &[Profile::Lite, Profile::Full],
     }

@@ -12,8 +12,6 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use detcd::proto::etcdserverpb as pb;
 use detcd::rt;
 use madsim::runtime::Runtime;
 
@@ -23,14 +21,20 @@ use crate::clock::{EXACT, MOST_DRIFT, true_time};
 use crate::coverage;
 use crate::disk::charge_blocking_work;
 use crate::evidence::{ClockBounds, Evidence, Violation};
-use crate::history::{Answer, Contents, MemberNumber, Outcome, Request, Stream, Time, Word};
+use crate::healed::{
+    clear_alarms, come_to_rest, must_hand_over, must_serve, read_at_rest, revoke_leases, stop_if_violated,
+    wait_until,
+};
+use crate::history::{Contents, MemberNumber, Request, Stream, Time, Word};
 use crate::nemesis::{Action, ClockFault, perform, restart_fallen};
 use crate::random::stream;
 use crate::setup::{Profile, Setup};
 use crate::storage;
 use crate::trace::{Trace, What};
-use crate::workload::{Learnt, Recorder, ask, run_client, run_full_watcher, run_watcher};
-use crate::world::{State, World};
+use crate::workload::{
+    Learnt, Recorder, run_client, run_full_watcher, run_observer, run_session, run_watcher,
+};
+use crate::world::{self, World};
 
 /// Simulated time after which a run is cut off.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
@@ -50,14 +54,25 @@ const BLACK_BOX_STEPS: u64 = 200_000;
 /// How long nothing must have come for watchers to have heard of everything.
 const WATCHERS_CATCH_UP: Duration = Duration::from_millis(1500);
 
-/// How often the cluster is found to be busy before that is held against it.
-const REST_TRIES: usize = 40;
-
-/// How long the questions of the last phases wait for an answer.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+/// The same where clients have sockets: a connection that lost bytes while its member was hidden looks well to
+/// a client that only reads, until the client's own probes go unanswered ([`world::KEEP_ALIVE`]).
+const FULL_CATCH_UP: Duration = world::KEEP_ALIVE.saturating_mul(2).saturating_add(WATCHERS_CATCH_UP);
 
 /// Clients that only watch have numbers from here on.
 const FIRST_WATCHER: u32 = 100;
+
+/// Clients with sessions have numbers from here on, and who keeps those alive.
+const FIRST_SESSION: u32 = 300;
+
+/// Clients that observe elections have numbers from here on.
+const FIRST_OBSERVER: u32 = 500;
+
+/// In one of so many runs every lease that is left is revoked at the end, which shows the keys that each
+/// member believes it to have.
+const REVOKING_SHARE: u64 = 3;
+
+/// Leases of so many seconds do not run out before a run ends.
+const LONG_TTL: i64 = 7;
 
 /// What became of a run.
 #[derive(Clone, Debug, Default)]
@@ -148,7 +163,7 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
         clocks: clock_bounds(&setup),
         ..Evidence::default()
     };
-    (evidence.operations, evidence.streams) = recorder.history();
+    (evidence.operations, evidence.streams, evidence.observations) = recorder.history();
     if setup.strict_reads {
         evidence.operations.iter_mut().for_each(|operation| be_strict(&mut operation.request));
     }
@@ -164,6 +179,8 @@ async fn drive(setup: Setup, trace: Trace, outcomes: Arc<Mutex<Outcomes>>) -> Re
     let options = options(&setup, &evidence, rest.as_ref());
     let look = |case: &checkers::Case<'_>| {
         coverage::mark(case, &trace, true_time());
+        let places = case.carried_out().map(|(number, at)| (number, (at.index, at.revision)));
+        trace.link(&places.collect());
         checkers::claims(case)
     };
     let found = world
@@ -238,13 +255,20 @@ fn options(setup: &Setup, evidence: &Evidence, rest: Option<&Rest>) -> Options {
     }
 }
 
-/// The streams that nobody ended, to members that serve.
+/// The streams that nobody ended, to members that serve at the end, in the same run in which the stream was
+/// opened: a client that reads and says nothing learns of a machine that lost power by its own probes, after a
+/// while.
 fn open_streams(evidence: &Evidence) -> Vec<usize> {
-    let serves = |member| evidence.contents.iter().any(|contents| contents.member == member);
-    let is_ended =
-        |stream: &Stream| stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left));
-    let open = evidence.streams.iter().filter(|stream| serves(stream.member) && !is_ended(stream));
-    open.map(|stream| stream.number).collect()
+    let began = |member| {
+        let starts = evidence.starts.iter().filter(|(_, started)| *started == member);
+        starts.map(|(at, _)| *at).max()
+    };
+    let is_open = |stream: &&Stream| {
+        let is_ended = stream.words.iter().any(|(_, word)| matches!(word, Word::Ended(_) | Word::Left));
+        let opened = stream.words.first().map(|(at, _)| *at);
+        evidence.serves_at_the_end(stream.member) && !is_ended && opened >= began(stream.member)
+    };
+    evidence.streams.iter().filter(is_open).map(|stream| stream.number).collect()
 }
 
 /// A cluster that came to rest.
@@ -306,6 +330,7 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
             world.spawn_client(client, run)
         })
         .collect();
+    let sessions = start_sessions(world, recorder, &mut watching);
     for client in clients {
         // A client that panicked has ended the run already.
         let _ = client.await;
@@ -313,6 +338,9 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
     }
     // Faults that wait for something that only clients bring about need not wait any longer.
     world.end_work();
+    for session in sessions {
+        let _ = session.await;
+    }
     let _ = faults.await;
     stop_if_violated(world)?;
 
@@ -321,8 +349,12 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
     rare.stop();
     heal(world, left_behind);
     let core: Vec<MemberNumber> = world.members().filter(|member| *member != left_behind).collect();
+    clear_alarms(world, recorder, &core).await?;
     for member in &core {
         must_serve(world, recorder, *member).await?;
+    }
+    if setup.workload.sessions > 0 {
+        must_hand_over(world, recorder, &core).await?;
     }
 
     phase("convergence");
@@ -330,7 +362,14 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
     let healed = true_time();
     world.hold_still();
     must_serve(world, recorder, core[0]).await?;
-    come_to_rest(world, WATCHERS_CATCH_UP).await?;
+    // As long as they live, their rest is written to the log again and again.
+    revoke_leases(world, recorder, core[0], LONG_TTL).await?;
+    let catch_up = if setup.profile == Profile::Full { FULL_CATCH_UP } else { WATCHERS_CATCH_UP };
+    come_to_rest(world, catch_up).await?;
+    if setup.seed.is_multiple_of(REVOKING_SHARE) {
+        revoke_leases(world, recorder, core[0], 0).await?;
+        come_to_rest(world, WATCHERS_CATCH_UP).await?;
+    }
     world.end_watching();
     let caught_up = world.monitor().revision();
     for task in watching {
@@ -341,53 +380,26 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
     Ok(Rest { healed, caught_up, contents })
 }
 
-/// Waits until everybody has applied everything and nothing has come for so long. Leases that run out make
-/// entries for a while after the last client has gone.
-async fn come_to_rest(world: &World, quiet: Duration) -> Result<u64, Violation> {
-    for _ in 0..REST_TRIES {
-        let committed = must_converge(world).await?;
-        rt::sleep(quiet).await;
-        if world.monitor().committed_index() == committed {
-            return Ok(committed);
-        }
+/// Starts the clients with sessions, and those that observe elections: the latter among all who watch.
+fn start_sessions(
+    world: &World,
+    recorder: &Recorder,
+    watching: &mut Vec<rt::JoinHandle<()>>,
+) -> Vec<rt::JoinHandle<()>> {
+    let (seed, workload) = (world.setup().seed, &world.setup().workload);
+    for observer in 0..workload.observers {
+        let client = FIRST_OBSERVER + observer;
+        let random = stream(seed, &format!("observer {observer}"));
+        let run = run_observer(world.clone(), recorder.clone(), workload.clone(), client, random);
+        watching.push(world.spawn_client(client, run));
     }
-    Err(Violation::new("liveness", "the cluster does not come to rest though no client asks for anything"))
-}
-
-/// Reads all members between two entries.
-async fn read_at_rest(world: &World) -> Result<Vec<Contents>, Violation> {
-    for _ in 0..REST_TRIES {
-        let committed = come_to_rest(world, Duration::from_millis(100)).await?;
-        let mut contents = Vec::new();
-        for member in world.members() {
-            if is_well(world, member) {
-                contents.push(read_everything(world, member).await?);
-            }
-        }
-        if world.monitor().committed_index() == committed {
-            return Ok(contents);
-        }
-    }
-    Err(Violation::new("liveness", "the members cannot be read at rest: there is always something new"))
-}
-
-fn stop_if_violated(world: &World) -> Result<(), Violation> {
-    match world.monitor().violations().into_iter().next() {
-        Some(violation) => Err(violation),
-        None => Ok(()),
-    }
-}
-
-/// Waits until something is so, at most so many milliseconds.
-async fn wait_until(world: &World, milliseconds: u64, is_so: impl Fn() -> bool) -> Result<(), ()> {
-    let deadline = true_time() + milliseconds * 1_000_000;
-    while !is_so() {
-        if true_time() > deadline || world.monitor().is_violated() {
-            return Err(());
-        }
-        rt::sleep(Duration::from_millis(10)).await;
-    }
-    Ok(())
+    let start = |session| {
+        let client = FIRST_SESSION + session;
+        let random = stream(seed, &format!("session {session}"));
+        let run = run_session(world.clone(), recorder.clone(), workload.clone(), client, random);
+        world.spawn_client(client, run)
+    };
+    (0..workload.sessions).map(start).collect()
 }
 
 /// Ends every fault; one member may stay cut off.
@@ -408,101 +420,4 @@ fn heal(world: &World, left_behind: MemberNumber) {
 fn can_spare(world: &World, left_behind: MemberNumber) -> bool {
     let is_left = |member: &MemberNumber| *member != left_behind && !world.monitor().is_excused(*member);
     world.members().filter(is_left).count() > usize::from(world.size()) / 2
-}
-
-/// Whether a member can be asked to be like the others: its disk was not damaged, or it runs nevertheless.
-fn is_well(world: &World, member: MemberNumber) -> bool {
-    !world.monitor().is_excused(member) || matches!(world.state_of(member), State::Up)
-}
-
-/// A member of a healed core answers a write and a linearizable read.
-async fn must_serve(world: &World, recorder: &Recorder, member: MemberNumber) -> Result<(), Violation> {
-    if world.monitor().is_excused(member) {
-        return Ok(());
-    }
-    let election = world.setup().tuning.election_ms();
-    let bound = 20_000 + 60 * election;
-    let deadline = true_time() + bound * 1_000_000;
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let put = Request::Put(pb::PutRequest {
-            key: Bytes::from_static(b"k/alive"),
-            value: format!("m{member} attempt {attempt}").into(),
-            ..Default::default()
-        });
-        let get =
-            Request::Range(pb::RangeRequest { key: Bytes::from_static(b"k/alive"), ..Default::default() });
-        if succeeds(world, recorder, member, put).await && succeeds(world, recorder, member, get).await {
-            return Ok(());
-        }
-        stop_if_violated(world)?;
-        if true_time() > deadline {
-            let text = format!(
-                "m{member} does not serve {bound} ms after all faults have ended: it is {:?}",
-                world.state_of(member)
-            );
-            return Err(Violation::new("liveness", text));
-        }
-        rt::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-async fn succeeds(world: &World, recorder: &Recorder, member: MemberNumber, request: Request) -> bool {
-    let number = recorder.called(0, member, request.clone());
-    let outcome = ask(world, member, &request, PROBE_PATIENCE).await;
-    let answered = matches!(outcome, Outcome::Answered(_));
-    recorder.returned(number, outcome);
-    answered
-}
-
-/// All members apply what is committed. Gives its index.
-async fn must_converge(world: &World) -> Result<u64, Violation> {
-    let bound = 60_000 + 40 * world.setup().tuning.election_ms();
-    let lagging = || -> Vec<MemberNumber> {
-        let committed = world.monitor().committed_index();
-        let is_there = |member: &MemberNumber| {
-            world.monitor().status(*member).is_some_and(|status| status.applied >= committed)
-        };
-        world.members().filter(|member| is_well(world, *member) && !is_there(member)).collect()
-    };
-    if wait_until(world, bound, || lagging().is_empty()).await.is_err() {
-        stop_if_violated(world)?;
-        let states: Vec<String> = lagging()
-            .into_iter()
-            .map(|member| {
-                format!("m{member} {:?} {:?}", world.state_of(member), world.monitor().status(member))
-            })
-            .collect();
-        let text = format!(
-            "{bound} ms after all faults have ended, entry {} is not applied by {}",
-            world.monitor().committed_index(),
-            states.join("; ")
-        );
-        return Err(Violation::new("convergence", text));
-    }
-    Ok(world.monitor().committed_index())
-}
-
-/// Reads all keys of a member that is at rest.
-async fn read_everything(world: &World, member: MemberNumber) -> Result<Contents, Violation> {
-    let request = Request::Range(pb::RangeRequest {
-        key: Bytes::from_static(b"\0"),
-        range_end: Bytes::from_static(b"\0"),
-        serializable: true,
-        ..Default::default()
-    });
-    let hash = Request::HashKv(pb::HashKvRequest { revision: 0 });
-    for _ in 0..20 {
-        let everything = ask(world, member, &request, PROBE_PATIENCE).await;
-        let outcomes = (everything, ask(world, member, &hash, PROBE_PATIENCE).await);
-        if let (Outcome::Answered(Answer::Range(everything)), Outcome::Answered(Answer::HashKv(hash))) =
-            outcomes
-        {
-            let revision = everything.header.as_ref().map_or(0, |header| header.revision);
-            return Ok(Contents { member, revision, compacted: hash.compact_revision, everything });
-        }
-        rt::sleep(Duration::from_millis(200)).await;
-    }
-    Err(Violation::new("liveness", format!("m{member} cannot be read at rest: {:?}", world.state_of(member))))
 }

@@ -208,12 +208,17 @@ impl Setup {
     pub fn draw(seed: u64, profile: Profile) -> Self {
         let mut topology = stream(seed, "topology");
         let members = *topology.pick(&[3, 3, 3, 3, 3, 3, 5, 1]);
-        let tuning = Tuning::draw(&mut stream(seed, "tuning"));
+        let mut tuning = Tuning::draw(&mut stream(seed, "tuning"));
+        tuning.quota_bytes = draw_quota(&mut stream(seed, "quota"));
         let network = draw_network(&mut stream(seed, "network"));
         let disk = draw_latency(&mut stream(seed, "disk latency"));
         let clocks = draw_clocks(&mut stream(seed, "clocks"), profile, members);
         let workload = Workload::draw(&mut stream(seed, "workload"), profile);
-        let plan = Plan::draw(&mut stream(seed, "nemesis"), profile, members, workload.milliseconds());
+        let milliseconds = workload.milliseconds();
+        let mut plan = Plan::draw(&mut stream(seed, "nemesis"), profile, members, milliseconds);
+        if workload.reads_everywhere && members > 1 {
+            plan.depose_leaders(&mut stream(seed, "deposed leaders"), milliseconds, tuning.election_ms());
+        }
         let left_behind =
             if members >= 3 && topology.percent(25) { topology.random_range(1..=members) } else { 0 };
         let buggify = stream(seed, "buggify").percent(60);
@@ -233,6 +238,11 @@ impl Setup {
             strict_reads: false,
         }
     }
+}
+
+/// Mostly none that a run could reach; else one between an empty database and what runs write.
+fn draw_quota(random: &mut Random) -> i64 {
+    if random.percent(10) { random.log_uniform(60_000, 600_000) as i64 } else { 0 }
 }
 
 fn draw_network(random: &mut Random) -> Network {

@@ -166,6 +166,18 @@ impl Trace {
         self.lock().markers.clone()
     }
 
+    /// Adds to the kept answer of each operation which entry of the log carried it out, and to what revision.
+    /// Only the end of a run tells; nothing of it is hashed.
+    pub fn link(&self, placed: &BTreeMap<usize, (u64, i64)>) {
+        for event in &mut self.lock().events {
+            if let What::Return { operation, index, revision, .. } = &mut event.what
+                && let Some(place) = placed.get(operation)
+            {
+                (*index, *revision) = *place;
+            }
+        }
+    }
+
     /// Number of events so far.
     pub fn count(&self) -> u64 {
         self.lock().number

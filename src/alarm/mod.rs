@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse, AlarmType};
 use crate::types::LocalFault;
@@ -51,7 +52,9 @@ impl Alarms {
         for (key, _) in rows {
             let alarm = AlarmMember::decode(key.clone())
                 .map_err(|error| LocalFault::new(format!("alarm table: row {key:02x?}: {error}")))?;
-            alarms.raised.insert((alarm.alarm, alarm.member_id));
+            if !planted::is(Bug::AlarmsForgotten) {
+                alarms.raised.insert((alarm.alarm, alarm.member_id));
+            }
         }
         Ok(alarms)
     }
@@ -120,6 +123,9 @@ impl Alarms {
     fn deactivate(&mut self, alarm: AlarmMember) -> Vec<AlarmMember> {
         if !self.raised.remove(&(alarm.alarm, alarm.member_id)) {
             return Vec::new();
+        }
+        if planted::is(Bug::AlarmClearsAll) {
+            self.raised.retain(|(kind, _)| *kind != alarm.alarm);
         }
         self.changed_rows.push((Table::Alarm, row_key(&alarm), None));
         vec![alarm]

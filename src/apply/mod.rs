@@ -293,7 +293,7 @@ impl StateMachine {
 
     fn move_leases(&mut self, moves: Vec<LeaseMove>) {
         for LeaseMove { key, from, to } in moves {
-            if from != LeaseId(0) {
+            if from != LeaseId(0) && !(planted::is(Bug::OverwrittenKeyKeepsLease) && to != LeaseId(0)) {
                 self.lessor.detach(&key, from);
             }
             if to != LeaseId(0) {

@@ -9,22 +9,39 @@ const DEADLINE: &str = "context deadline exceeded";
 
 /// Exit codes of etcdctl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// The request failed, or the command line was not understood.
-    Error = 1,
+    Error,
     /// No connection, and what etcdctl counts as such.
-    BadConnection = 2,
+    BadConnection,
     /// A line of a transaction or an interactive watch was not understood.
-    InvalidInput = 3,
+    InvalidInput,
     /// A known option with a value that is not supported, or a part of etcdctl that is not built.
-    BadFeature = 4,
+    BadFeature,
     /// The server ended what should have gone on.
-    Interrupted = 5,
+    Interrupted,
     /// Standard output is gone.
-    Io = 6,
+    Io,
     /// Wrong arguments.
-    BadArguments = 128,
+    BadArguments,
+    /// A program that the tool ran ended with this code.
+    Program(u8),
+}
+
+impl Exit {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Error => 1,
+            Self::BadConnection => 2,
+            Self::InvalidInput => 3,
+            Self::BadFeature => 4,
+            Self::Interrupted => 5,
+            Self::Io => 6,
+            Self::BadArguments => 128,
+            Self::Program(code) => code,
+        }
+    }
 }
 
 /// Why a command ends without success.
@@ -103,7 +120,7 @@ mod tests {
     use super::*;
 
     fn check(failure: Failure, exit: u8, message: &str) {
-        assert_eq!((failure.exit as u8, failure.message.as_str()), (exit, message));
+        assert_eq!((failure.exit.code(), failure.message.as_str()), (exit, message));
     }
 
     #[test]
@@ -115,6 +132,7 @@ mod tests {
         check(Failure::new(Exit::InvalidInput, "EOF"), 3, "EOF");
         check(Failure::new(Exit::Interrupted, "over"), 5, "over");
         check(Failure::new(Exit::Io, "pipe"), 6, "pipe");
+        check(Failure::new(Exit::Program(9), "exit status 9"), 9, "exit status 9");
         let lost = Status::not_found("etcdserver: requested lease not found");
         check(
             Failure::from(lost).within("failed to revoke lease"),

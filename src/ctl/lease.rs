@@ -1,23 +1,15 @@
 //! `lease grant`, `revoke`, `timetolive`, `list` and `keep-alive`.
 
-use std::time::Duration;
-
 use clap::{ArgMatches, Command};
-use futures::StreamExt;
-use futures::channel::mpsc;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::Response;
 
 use super::failure::{Exit, Failure};
 use super::flags::{is_on, switch, texts_of, words};
 use super::golang::parse_int;
 use super::output::{Answer, Format, lease_id};
-use super::session::{Clients, RETRY_PAUSE, Session, print, require_leader};
+use super::renewal;
+use super::session::{Clients, Session, print};
 use crate::proto::etcdserverpb as pb;
-use crate::rt::{self, Clock, SystemClock};
-use crate::types::Now;
-
-/// Added to the dial time-out for the first answer to a keep-alive, in nanoseconds.
-const FIRST_ANSWER: u64 = Now::SECOND;
 
 /// The command line of `lease`.
 pub fn command() -> Command {
@@ -103,7 +95,7 @@ async fn keep_alive(matches: &ArgMatches) -> Result<(), Failure> {
     if is_on(matches, "once") {
         return keep_alive_once(&session, id).await;
     }
-    keep_alive_until_it_ends(&session, id).await?;
+    renewal::keep_alive(&session, id, |renewed| session.print(&Answer::LeaseKeepAlive(renewed))).await?;
     if session.settings().format == Format::Simple {
         print(format!("lease {} expired or revoked.\n", lease_id(id)).as_bytes())?;
     }
@@ -111,92 +103,13 @@ async fn keep_alive(matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 async fn keep_alive_once(session: &Session, id: i64) -> Result<(), Failure> {
-    let call = |clients: Clients| async move {
-        let mut renewals = Renewals::open(&clients, id).await?;
-        renewals.next().await.map(Response::new)
-    };
+    let call = |clients: Clients| async move { renewal::once(&clients, id).await.map(Response::new) };
     let answered = session.read(None, call).await;
     let renewed = answered.map_err(|failure| failure.with_exit(Exit::BadConnection))?;
     if renewed.ttl <= 0 {
         return Err(Failure::new(Exit::BadConnection, "etcdserver: requested lease not found"));
     }
     session.print(&Answer::LeaseKeepAlive(renewed))
-}
-
-/// Renews the lease whenever a third of its time is over. Returns when it is gone, or may be: when no
-/// answer came for as long as it was granted.
-async fn keep_alive_until_it_ends(session: &Session, id: i64) -> Result<(), Failure> {
-    let clock = SystemClock::new();
-    let first = session.settings().connect.connect_timeout.as_nanos() as u64 + FIRST_ANSWER;
-    let mut ends = clock.now().mono.saturating_add(first);
-    let mut renewals = None;
-    loop {
-        let left = Duration::from_nanos(ends.saturating_sub(clock.now().mono));
-        if left.is_zero() {
-            return Ok(());
-        }
-        let answered = rt::timeout(left, renew(session, id, &mut renewals));
-        match answered.await {
-            Err(_) => return Ok(()),
-            Ok(Ok(renewed)) if renewed.ttl <= 0 => return Ok(()),
-            Ok(Ok(renewed)) => {
-                let granted = Duration::from_secs(renewed.ttl.unsigned_abs());
-                session.print(&Answer::LeaseKeepAlive(renewed))?;
-                ends = clock.now().mono.saturating_add(granted.as_nanos() as u64);
-                rt::sleep(granted / 3).await;
-            }
-            Ok(Err(status)) if matches!(status.code(), Code::Unavailable | Code::Internal) => {
-                renewals = None;
-                rt::sleep(RETRY_PAUSE).await;
-            }
-            Ok(Err(_)) => return Ok(()),
-        }
-    }
-}
-
-/// One renewal over the open stream, or over a new one.
-async fn renew(
-    session: &Session,
-    id: i64,
-    renewals: &mut Option<Renewals>,
-) -> Result<pb::LeaseKeepAliveResponse, Status> {
-    match renewals {
-        Some(renewals) => {
-            renewals.ask(id)?;
-            renewals.next().await
-        }
-        None => renewals.insert(Renewals::open(&session.clients(), id).await?).next().await,
-    }
-}
-
-/// A stream of renewals.
-struct Renewals {
-    requests: mpsc::UnboundedSender<pb::LeaseKeepAliveRequest>,
-    answers: Streaming<pb::LeaseKeepAliveResponse>,
-}
-
-impl Renewals {
-    /// Opens the stream, with a first renewal on its way: a server need not answer a silent client.
-    async fn open(clients: &Clients, id: i64) -> Result<Self, Status> {
-        let (requests, outgoing) = mpsc::unbounded();
-        ask(&requests, id)?;
-        let request = require_leader(Request::new(outgoing.fuse()));
-        let answers = clients.lease().lease_keep_alive(request).await?.into_inner();
-        Ok(Self { requests, answers })
-    }
-
-    fn ask(&self, id: i64) -> Result<(), Status> {
-        ask(&self.requests, id)
-    }
-
-    async fn next(&mut self) -> Result<pb::LeaseKeepAliveResponse, Status> {
-        self.answers.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))
-    }
-}
-
-fn ask(requests: &mpsc::UnboundedSender<pb::LeaseKeepAliveRequest>, id: i64) -> Result<(), Status> {
-    let sent = requests.unbounded_send(pb::LeaseKeepAliveRequest { id });
-    sent.map_err(|_| Status::unavailable("the stream ended"))
 }
 
 /// The lease id that is the only word.

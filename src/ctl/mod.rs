@@ -19,6 +19,7 @@
 
 mod alarm;
 mod compaction;
+mod concurrency;
 mod del;
 mod endpoint;
 mod environment;
@@ -31,7 +32,9 @@ mod member;
 mod move_leader;
 mod output;
 mod parse;
+mod process;
 mod put;
+mod renewal;
 mod session;
 mod span;
 mod txn;
@@ -59,7 +62,7 @@ pub async fn run(arguments: Vec<OsString>) -> u8 {
         }
         Err(error) => {
             eprintln!("Error: {}\n{}", usage::describe(&error), usage::hint(&error));
-            return failure::Exit::Error as u8;
+            return failure::Exit::Error.code();
         }
     };
     match dispatch(&matches, &arguments).await {
@@ -68,7 +71,7 @@ pub async fn run(arguments: Vec<OsString>) -> u8 {
             if !message.is_empty() {
                 eprintln!("Error: {message}");
             }
-            exit as u8
+            exit.code()
         }
     }
 }
@@ -89,6 +92,8 @@ fn command() -> Command {
             watch::command(),
             compaction::command(),
             lease::command(),
+            concurrency::lock::command(),
+            concurrency::elect::command(),
             endpoint::command(),
             member::command(),
             alarm::command(),
@@ -109,6 +114,8 @@ async fn dispatch(matches: &ArgMatches, arguments: &[OsString]) -> Result<(), Fa
         "watch" => watch::run(matches, arguments).await,
         "compaction" => compaction::run(matches).await,
         "lease" => lease::run(matches).await,
+        "lock" => concurrency::lock::run(matches).await,
+        "elect" => concurrency::elect::run(matches).await,
         "endpoint" => endpoint::run(matches).await,
         "member" => member::run(matches).await,
         "alarm" => alarm::run(matches).await,

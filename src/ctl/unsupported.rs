@@ -9,8 +9,6 @@ pub fn commands() -> Vec<Command> {
         ("defrag", "Gives free space of the members' files back to the system"),
         ("downgrade", "Prepares the cluster for an older release"),
         ("snapshot", "Saves a snapshot of a member"),
-        ("elect", "Takes part in an election"),
-        ("lock", "Holds a lock"),
         ("auth", "Turns authentication on and off"),
         ("role", "Manages roles"),
         ("user", "Manages users"),

@@ -1,7 +1,7 @@
 //! HTTP beside gRPC: health, versions, metrics, and what the peer port answers.
 //!
 //! ```text
-//!   client port ---> /version /health /livez /readyz /metrics, /v3/ (not built), with CORS headers
+//!   client port ---> /version /health /livez /readyz /metrics, /v3/ to the gateway, with CORS headers
 //!   metrics port --> /health /livez /readyz /metrics
 //!   peer port -----> /members /version
 //! ```
@@ -10,7 +10,7 @@
 //! make go to the member. Bodies and headers are etcd's, byte for byte.
 //!
 //! Invariants:
-//! - no endpoint needs a token, and none changes anything;
+//! - no page needs a token, and none changes anything: calls are the gateway's;
 //! - a scrape is rendered off the network's thread.
 
 mod checks;
@@ -18,6 +18,7 @@ mod cors;
 mod health;
 mod members;
 mod page;
+mod path;
 mod query;
 mod read;
 mod version;
@@ -26,11 +27,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tonic::body::Body;
 
+use crate::gateway::Gateway;
 use crate::mailbox::Mailbox;
 use crate::metrics::{self, Metrics};
 use crate::net::{Handler, HandlerFn};
@@ -40,34 +42,43 @@ use page::{Page, page};
 
 pub use cors::Cors;
 
-/// The answer of the JSON gateway, which is not built: the code is that of gRPC's `UNIMPLEMENTED`.
-const NO_GATEWAY: &str =
-    r#"{"code":12,"message":"detcd: the JSON gateway is not supported by this version"}"#;
-
 /// What the endpoints need.
-#[derive(Clone)]
 struct Endpoints {
     mailbox: Mailbox,
     metrics: Arc<Metrics>,
-    cors: Option<Cors>,
 }
 
-/// The HTTP handler of a client port.
-pub fn client_handler(mailbox: Mailbox, metrics: Arc<Metrics>, cors: Cors) -> impl Handler {
-    let endpoints = Arc::new(Endpoints { mailbox, metrics, cors: Some(cors) });
+/// What answers on a client port.
+struct ClientPort {
+    endpoints: Endpoints,
+    /// None when it is turned off.
+    gateway: Option<Gateway>,
+    cors: Cors,
+}
+
+/// The HTTP handler of a client port. Without a gateway, nothing is found below `/v3/`.
+pub fn client_handler(
+    mailbox: Mailbox,
+    metrics: Arc<Metrics>,
+    gateway: Option<Gateway>,
+    cors: Cors,
+) -> impl Handler {
+    let port = Arc::new(ClientPort { endpoints: Endpoints { mailbox, metrics }, gateway, cors });
     HandlerFn(move |request: Request<Incoming>| {
-        let endpoints = endpoints.clone();
-        async move { Ok::<_, Infallible>(respond(endpoints.client(&request).await)) }
+        let port = port.clone();
+        async move { Ok::<_, Infallible>(port.answer(request.map(Body::new)).await) }
     })
 }
 
 /// The HTTP handler of a port that serves metrics and health alone.
 pub fn metrics_handler(mailbox: Mailbox, metrics: Arc<Metrics>) -> impl Handler {
-    let endpoints = Arc::new(Endpoints { mailbox, metrics, cors: None });
+    let endpoints = Arc::new(Endpoints { mailbox, metrics });
     HandlerFn(move |request: Request<Incoming>| {
         let endpoints = endpoints.clone();
         async move {
-            let page = endpoints.monitoring(request.method(), request.uri()).await;
+            let uri = request.uri();
+            let query = uri.query().unwrap_or_default();
+            let page = endpoints.monitoring(request.method(), uri.path(), query).await;
             Ok::<_, Infallible>(respond(page.unwrap_or_else(page::not_found)))
         }
     })
@@ -81,33 +92,36 @@ pub fn peer_handler(mailbox: Mailbox) -> impl Handler {
     })
 }
 
-impl Endpoints {
-    async fn client<B>(&self, request: &Request<B>) -> Page {
-        let mut page = if request.method() == Method::OPTIONS {
-            Response::new(Bytes::new())
-        } else {
-            self.client_page(request).await
+impl ClientPort {
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let mut allowed = HeaderMap::new();
+        self.cors.add(request.headers(), &mut allowed);
+        let asked = path::asked(request.uri(), self.gateway.is_some());
+        let mut answer = match (asked, &self.gateway) {
+            (path::Asked::Malformed, _) => return respond(path::malformed()),
+            _ if request.method() == Method::OPTIONS => respond(Response::new(Bytes::new())),
+            (path::Asked::Elsewhere(target), _) => respond(path::redirect(request.method(), &target)),
+            (path::Asked::Gateway(path), Some(gateway)) => gateway.answer(&path, request).await,
+            (path::Asked::Gateway(path) | path::Asked::Page(path), _) => {
+                let query = request.uri().query().unwrap_or_default();
+                respond(self.endpoints.client(request.method(), &path, query).await)
+            }
         };
-        if let Some(cors) = &self.cors {
-            cors.add(request.headers(), page.headers_mut());
-        }
-        page
+        answer.headers_mut().extend(allowed);
+        answer
     }
+}
 
-    async fn client_page<B>(&self, request: &Request<B>) -> Page {
-        let path = request.uri().path();
+impl Endpoints {
+    async fn client(&self, method: &Method, path: &str, query: &str) -> Page {
         if path == "/version" {
-            return get(request.method(), || version::version(&self.mailbox.view()));
+            return get(method, || version::version(&self.mailbox.view()));
         }
-        if path == "/v3" || path.starts_with("/v3/") {
-            return page(StatusCode::NOT_IMPLEMENTED, "application/json", NO_GATEWAY);
-        }
-        self.monitoring(request.method(), request.uri()).await.unwrap_or_else(page::not_found)
+        self.monitoring(method, path, query).await.unwrap_or_else(page::not_found)
     }
 
     /// What client ports and metrics ports share; none for other paths.
-    async fn monitoring(&self, method: &Method, uri: &http::Uri) -> Option<Page> {
-        let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+    async fn monitoring(&self, method: &Method, path: &str, query: &str) -> Option<Page> {
         // etcd gives the page to any method.
         if path == "/metrics" {
             return Some(scrape(self.metrics.clone()).await);

@@ -1,4 +1,4 @@
-//! The query of a URL, read as Go's `url.ParseQuery` reads it.
+//! The query of a URL, read as Go's `url.ParseQuery` reads it, and the escapes of URLs.
 
 /// The parameters of a query, in order.
 pub(super) struct Query {
@@ -11,7 +11,7 @@ impl Query {
         let pairs = query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';'));
         let pairs = pairs.filter_map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(name)?, decode(value)?))
+            Some((unescape(name, Plus::IsBlank)?, unescape(value, Plus::IsBlank)?))
         });
         Self { pairs: pairs.collect() }
     }
@@ -27,13 +27,21 @@ impl Query {
     }
 }
 
-/// Undoes `+` and `%XX`; none when a `%` is not followed by two hex digits.
-fn decode(text: &str) -> Option<String> {
+/// What a `+` stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plus {
+    IsPlus,
+    /// In a query.
+    IsBlank,
+}
+
+/// Undoes `%XX`; none when a `%` is not followed by two hex digits.
+pub(super) fn unescape(text: &str, plus: Plus) -> Option<String> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {
-            b'+' => b' ',
+            b'+' if plus == Plus::IsBlank => b' ',
             b'%' => {
                 let high = char::from(bytes.next()?).to_digit(16)?;
                 let low = char::from(bytes.next()?).to_digit(16)?;

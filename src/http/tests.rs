@@ -27,21 +27,31 @@ pub(super) fn show(page: &Page) -> String {
     format!("{}\n{}\n{body}", page.status().as_u16(), headers.concat())
 }
 
-fn endpoints(view: MemberView) -> (Endpoints, MailboxReceiver) {
+/// A client port without a gateway.
+fn client_port(view: MemberView) -> (ClientPort, MailboxReceiver) {
     let (metrics, mailbox, receiver) = testing::metrics(view, Vec::new(), None);
-    (Endpoints { mailbox, metrics, cors: Some(Cors::any()) }, receiver)
+    let endpoints = Endpoints { mailbox, metrics };
+    (ClientPort { endpoints, gateway: None, cors: Cors::any() }, receiver)
 }
 
-fn request(line: &str) -> Request<()> {
+fn request(line: &str) -> Request<Body> {
     let (method, uri) = line.split_once(' ').unwrap();
-    Request::builder().method(method).uri(uri).body(()).unwrap()
+    Request::builder().method(method).uri(uri).body(Body::empty()).unwrap()
+}
+
+/// The answer of a member that never has to wait, as text.
+fn ask(port: &ClientPort, line: &str) -> String {
+    let whole = async {
+        let (head, body) = port.answer(request(line)).await.into_parts();
+        Page::from_parts(head, body.collect().await.unwrap().to_bytes())
+    };
+    show(&whole.now_or_never().expect("no page waits here"))
 }
 
 /// Asks the client port of a member that never has to wait.
 fn check_client(view: MemberView, line: &str, expected: &str) {
-    let (endpoints, _receiver) = endpoints(view);
-    let page = endpoints.client(&request(line)).now_or_never().expect("no page waits here");
-    let shown = show(&page);
+    let (port, _receiver) = client_port(view);
+    let shown = ask(&port, line);
     assert!(shown.contains(CORS), "{line}: {shown}");
     assert_eq!(shown.replacen(CORS, "", 1), expected, "{line}");
 }
@@ -78,7 +88,14 @@ fn the_client_port_answers_as_etcd_does() {
     check("GET /v2/keys", &not_found);
     check("GET /debug/vars", &not_found);
     check("OPTIONS /nope", "200\n\n");
-    check("POST /v3/kv/range", &format!("501\n{json}\n{NO_GATEWAY}"));
+    check(
+        "GET /./x//version",
+        "307\ncontent-type: text/html; charset=utf-8\nlocation: /x/version\n\n\
+                                  <a href=\"/x/version\">Temporary Redirect</a>.\n\n",
+    );
+    check("GET /ver%73ion", &format!("200\n{json}\n{version}"));
+    // Turned off.
+    check("POST /v3/kv/range", &not_found);
 }
 
 #[test]
@@ -110,10 +127,10 @@ fn a_troubled_member_says_what_troubles_it() {
 fn a_read_that_fails_is_the_reason() {
     let mut view = view();
     view.status.reads_need_no_round = false;
-    let (endpoints, receiver) = endpoints(view);
+    let (port, receiver) = client_port(view);
     // The loop is gone: it answers no read index.
     drop(receiver);
-    let ask = |line| show(&endpoints.client(&request(line)).now_or_never().expect("answered at once"));
+    let ask = |line| ask(&port, line);
     let health = ask("GET /health");
     assert!(
         health
@@ -127,7 +144,7 @@ fn a_read_that_fails_is_the_reason() {
     );
     assert!(ask("GET /health?serializable=true").starts_with("200\n"));
     assert!(ask("GET /livez").starts_with("200\n"));
-    let page = endpoints.metrics.render().unwrap();
+    let page = port.endpoints.metrics.render().unwrap();
     for line in [
         "etcd_server_health_failures 1",
         "etcd_server_health_success 1",
@@ -172,10 +189,11 @@ fn the_peer_port_tells_who_belongs_to_the_cluster() {
 
 #[test]
 fn the_metrics_port_has_no_version() {
-    let (endpoints, _receiver) = endpoints(view());
-    let ask = |line| {
-        let request = request(line);
-        endpoints.monitoring(request.method(), request.uri()).now_or_never().expect("answered at once")
+    let (port, _receiver) = client_port(view());
+    let ask = |line: &str| {
+        let (method, path) = line.split_once(' ').unwrap();
+        let method = method.parse().unwrap();
+        port.endpoints.monitoring(&method, path, "").now_or_never().expect("answered at once")
     };
     assert!(ask("GET /version").is_none());
     assert!(ask("GET /v3/kv/range").is_none());
@@ -207,7 +225,7 @@ fn a_listed_origin_is_answered_with_itself() {
 fn a_scrape_goes_over_a_plain_connection() {
     rt::run(async {
         let (metrics, mailbox, _receiver) = testing::metrics(view(), Vec::new(), None);
-        let handler = client_handler(mailbox, metrics, Cors::any());
+        let handler = client_handler(mailbox, metrics, None, Cors::any());
         let (mut client, server) = duplex(1024 * 1024);
         let (_trigger, shutdown) = rt::shutdown_channel();
         let served = rt::spawn(async move {

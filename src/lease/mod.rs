@@ -377,7 +377,8 @@ impl Lessor {
         // A checkpoint that was asked for and not yet applied counts like one that was: it comes before
         // the reset in the log.
         let shortened = lease.remaining.is_some() || deadlines.is_checkpoint_pending(id);
-        let reset = shortened.then_some(LeaseCheckpoint { id: id.0, remaining_ttl: 0 });
+        let reset = (shortened && !planted::is(Bug::RenewalWithoutReset))
+            .then_some(LeaseCheckpoint { id: id.0, remaining_ttl: 0 });
         Ok(Renewal { ttl: lease.ttl, reset })
     }
 
@@ -493,6 +494,8 @@ fn decode_row(key: &Bytes, value: Bytes) -> Result<(LeaseId, Lease), LocalFault>
         return Err(fault(&format!("lease id {} with a TTL of {} s cannot exist", row.id, row.ttl)));
     }
     let mut lease = Lease { ttl: row.ttl, remaining: None, keys: BTreeSet::new() };
-    lease.set_remaining(row.remaining_ttl);
+    if !planted::is(Bug::RestOfLeaseForgotten) {
+        lease.set_remaining(row.remaining_ttl);
+    }
     Ok((LeaseId(row.id), lease))
 }

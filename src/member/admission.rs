@@ -86,7 +86,7 @@ impl Member {
     }
 
     pub(super) fn raise_nospace(&mut self, now: Now) {
-        let raised = self.machine.alarms().nospace();
+        let raised = self.machine.alarms().nospace() || planted::is(Bug::QuotaRaisesNoAlarm);
         if raised || self.role.leader.is_none() || !self.upkeep.may_raise_alarm(now) {
             return;
         }

@@ -166,6 +166,11 @@ impl Member {
                     }
                 }
             },
+            Err(RenewError::Expiring) if planted::is(Bug::ExpiringLeaseRenewed) => {
+                let left = self.machine.lessor().time_to_live(lease, now);
+                let granted = left.map_or(0, |left| left.granted);
+                self.reply(to, Ok(Reply::LeaseKeepAlive(granted)));
+            }
             Err(RenewError::NotFound) => self.reply(to, Ok(Reply::LeaseKeepAlive(0))),
             Err(RenewError::Expiring) => self.lease_calls.expiring.push(question),
             Err(RenewError::NotPrimary) => self.lease_calls.ask_again(question),
@@ -226,7 +231,10 @@ impl Member {
     }
 
     pub(super) fn on_lease_answer(&mut self, answer: LeaseAnswer) {
-        let Some((_, question)) = self.lease_calls.asked.remove(&answer.id) else { return };
+        let misplaced = planted::is(Bug::LeaseAnswerMisplaced);
+        let oldest = self.lease_calls.asked.keys().next().copied().filter(|_| misplaced);
+        let id = oldest.unwrap_or(answer.id);
+        let Some((_, question)) = self.lease_calls.asked.remove(&id) else { return };
         if answer.outcome() == Outcome::NotLeader {
             self.lease_calls.ask_again(question);
             return;

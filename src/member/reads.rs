@@ -148,11 +148,15 @@ impl Member {
 
     /// Serves the readers whose index is applied.
     pub(super) fn serve_confirmed_reads(&mut self, now: Now) {
+        let mut served = false;
         while let Some((index, _)) = self.reads.confirmed.front() {
-            if *index > self.machine.applied().index && !planted::is(Bug::ReadNotWaiting) {
+            let follows = planted::is(Bug::ReadFollowsAnother) && served;
+            let waits = !planted::is(Bug::ReadNotWaiting) && !follows;
+            if *index > self.machine.applied().index && waits {
                 return;
             }
             let Some((_, readers)) = self.reads.confirmed.pop_front() else { return };
+            served = true;
             for reader in readers {
                 match reader.purpose {
                     Purpose::Read(to) => self.reply(to, Ok(Reply::ReadIndex)),

@@ -6,9 +6,9 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::PAGE_RECORDS;
 use super::history::{self, Past};
 use super::view::View;
+use crate::planted::{self, Bug};
 use crate::proto::{EncodedKeyValue, KeyValue};
 use crate::types::backend::StoredRecord;
 use crate::types::change::{Change, ChangeKind, Previous, RevisionChanges};
@@ -74,8 +74,8 @@ impl View {
         let mut from = Revision::new(from_main, 0);
         let mut building: Vec<Change> = Vec::new();
         loop {
-            let records = self.backend.records(from, PAGE_RECORDS)?;
-            let at_end = records.len() < PAGE_RECORDS;
+            let records = self.backend.records(from, self.page_records)?;
+            let at_end = records.len() < self.page_records;
             for (revision, stored) in records {
                 if building.first().is_some_and(|first| first.revision.main != revision.main) {
                     page.push(together(std::mem::take(&mut building)));
@@ -84,7 +84,11 @@ impl View {
                     return Ok(());
                 }
                 building.extend(self.rebuild(revision, stored)?);
-                from = Revision::new(revision.main, revision.sub + 1);
+                from = if planted::is(Bug::PageSplitsRevision) {
+                    Revision::new(revision.main + 1, 0)
+                } else {
+                    Revision::new(revision.main, revision.sub + 1)
+                };
             }
             if at_end {
                 break;

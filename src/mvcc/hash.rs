@@ -7,10 +7,10 @@
 
 use std::ops::Bound;
 
-use super::PAGE_RECORDS;
 use super::catch_up::decode;
 use super::view::View;
 use super::write::stored;
+use crate::planted::{self, Bug};
 use crate::types::backend::StoredRecord;
 use crate::types::{KeyRange, LocalFault, RequestError, Revision};
 
@@ -37,13 +37,14 @@ pub struct HashJob {
 }
 
 impl View {
-    /// Begins to hash the key space at `revision`, 0 for the current one.
+    /// Begins to hash the key space at `revision`, 0 for the current one. At a negative one there is
+    /// nothing to hash, and the hash of nothing is the answer (etcd).
     ///
     /// # Errors
     /// As [`View::check_revision`].
     pub fn hash(&self, revision: i64) -> Result<HashJob, RequestError> {
         Ok(HashJob {
-            revision: self.check_revision(revision)?,
+            revision: if revision < 0 { revision } else { self.check_revision(revision)? },
             view: self.clone(),
             hash: crc32c::crc32c(b"key"),
             next: Revision::default(),
@@ -78,7 +79,7 @@ impl HashJob {
     pub fn step(&mut self, max_records: usize) -> Result<Option<KvHash>, LocalFault> {
         let mut left = max_records.max(1);
         while left > 0 {
-            let records = self.view.records(self.next, left.min(PAGE_RECORDS))?;
+            let records = self.view.records(self.next, left.min(self.view.page_records))?;
             left -= records.len();
             let Some(&(last, _)) = records.last() else { return Ok(Some(self.result())) };
             for (revision, stored) in records {
@@ -101,7 +102,7 @@ impl HashJob {
             return Ok(true);
         }
         if stored.tombstone {
-            return Ok(false);
+            return Ok(planted::is(Bug::HashCountsTombstones));
         }
         let kv = decode(revision, &stored.record)?;
         let kept_at = self.kept_at();

@@ -59,4 +59,4 @@ pub const VALUE_CACHE_BYTES: usize = 14 << 20;
 pub const RECENT_BYTES: usize = 2 << 20;
 /// Records that one read of the database asks for. A record may be as big as a request, so this bounds
 /// what a reader holds at once.
-const PAGE_RECORDS: usize = 128;
+pub const PAGE_RECORDS: usize = 128;

@@ -151,7 +151,7 @@ impl RangeQuery {
     /// Which keys of the interval can be part of the answer.
     fn candidates(&self) -> Candidates {
         let one_further = self.limit().saturating_add(1);
-        if self.has_filters() {
+        if self.has_filters() && !planted::is(Bug::LimitBeforeFilters) {
             Candidates::All
         } else if self.in_key_order() || self.sort_order == SortOrder::None {
             // Without an order the limit comes before the sort, whatever the target. That is an oddity
@@ -207,6 +207,7 @@ pub fn range(view: &View, query: &RangeQuery) -> Result<RangeResult, Error> {
     } else {
         records_by_index(view, query, keys)?
     };
+    let count = if planted::is(Bug::CountCutByLimit) && more { kvs.len() as i64 } else { count };
     Ok(RangeResult { kvs, more, count })
 }
 

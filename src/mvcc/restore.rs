@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::PAGE_RECORDS;
 use super::cache::ValueCache;
 use super::catch_up::decode;
 use super::compaction::{FINISHED_ROW, Pass, SCHEDULED_ROW, decode_revision};
@@ -55,7 +54,7 @@ impl Store {
             }
         }
         let mut compact_revision = scheduled.max(finished);
-        let Replay { live, history, cache, newest } = Replay::run(&*snapshot, config.value_cache_bytes)?;
+        let Replay { live, history, cache, newest } = Replay::run(&*snapshot, config)?;
         let revision = newest.max(compact_revision).max(FIRST_REVISION);
         if planted::is(Bug::CompactionForgotten) {
             compact_revision = NEVER_COMPACTED;
@@ -74,6 +73,7 @@ impl Store {
             history,
             recent: Tree::new(),
             backend: snapshot,
+            page_records: config.page_records,
         };
         let store = Self {
             state,
@@ -89,22 +89,26 @@ impl Store {
 
 impl Replay {
     /// Replays all records of the database.
-    fn run(snapshot: &dyn BackendSnapshot, value_cache_bytes: usize) -> Result<Self, LocalFault> {
+    fn run(snapshot: &dyn BackendSnapshot, config: StoreConfig) -> Result<Self, LocalFault> {
         let mut replay = Self {
             live: Tree::new(),
             history: Tree::new(),
-            cache: ValueCache::new(value_cache_bytes),
+            cache: ValueCache::new(config.value_cache_bytes),
             newest: FIRST_REVISION,
         };
         let mut from = Revision::default();
         loop {
-            let records = snapshot.records(from, PAGE_RECORDS)?;
+            let records = snapshot.records(from, config.page_records)?;
             let Some(&(last, _)) = records.last() else { return Ok(replay) };
             for (revision, stored) in records {
                 replay.record(revision, stored)?;
             }
             replay.newest = last.main;
-            from = Revision::new(last.main, last.sub + 1);
+            from = if planted::is(Bug::RestoreSplitsRevision) {
+                Revision::new(last.main + 1, 0)
+            } else {
+                Revision::new(last.main, last.sub + 1)
+            };
         }
     }
 

@@ -6,7 +6,8 @@ use super::cache::ValueCache;
 use super::compaction::Pass;
 use super::view::View;
 use super::write::WriteTxn;
-use super::{RECENT_BYTES, VALUE_CACHE_BYTES};
+use super::{PAGE_RECORDS, RECENT_BYTES, VALUE_CACHE_BYTES};
+use crate::planted::{self, Bug};
 use crate::types::backend::{BackendBatch, BackendSnapshot};
 use crate::types::change::Change;
 
@@ -22,11 +23,13 @@ pub struct StoreConfig {
     pub value_cache_bytes: usize,
     /// Bytes of recent changes in memory, beyond those that are not in the database yet.
     pub recent_bytes: usize,
+    /// Records that one read of the database asks for.
+    pub page_records: usize,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { value_cache_bytes: VALUE_CACHE_BYTES, recent_bytes: RECENT_BYTES }
+        Self { value_cache_bytes: VALUE_CACHE_BYTES, recent_bytes: RECENT_BYTES, page_records: PAGE_RECORDS }
     }
 }
 
@@ -102,7 +105,7 @@ impl Store {
         let state = &mut self.state;
         while state.recent.total_weight() > self.recent_bytes as u64
             && let Some((&oldest, _)) = state.recent.first()
-            && oldest <= state.flushed
+            && (oldest <= state.flushed || planted::is(Bug::RecentLostBeforeFlush))
         {
             state.recent.remove(&oldest);
         }

@@ -14,7 +14,7 @@ use crate::types::change::Previous;
 use crate::types::{KeyRange, RequestError, Revision};
 
 /// Budgets that keep nothing in memory that need not be.
-const TINY: StoreConfig = StoreConfig { value_cache_bytes: 0, recent_bytes: 0 };
+const TINY: StoreConfig = StoreConfig { value_cache_bytes: 0, recent_bytes: 0, page_records: 2 };
 
 fn empty_store() -> Store {
     restore(&MemoryBackend::default(), StoreConfig::default())

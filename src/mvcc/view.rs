@@ -28,6 +28,8 @@ pub struct View {
     pub(super) history: History,
     pub(super) recent: Tree<i64, Recent>,
     pub(super) backend: Arc<dyn BackendSnapshot>,
+    /// Records that one read of the database asks for.
+    pub(super) page_records: usize,
 }
 
 /// The changes of one recent revision. They weigh the memory that they keep alive.
@@ -124,7 +126,7 @@ impl View {
                 return Ok(self.revision);
             }
             Err(RequestError::FutureRevision)
-        } else if requested < self.compact_revision {
+        } else if requested < self.compact_revision + i64::from(planted::is(Bug::CompactedRevisionRefused)) {
             Err(RequestError::Compacted)
         } else {
             Ok(requested)
@@ -164,6 +166,11 @@ impl View {
         // Whatever has a past is either alive now or deleted: it takes no walk to read the present.
         let past = (revision < self.revision).then(|| history::past_of(&self.history, range).peekable());
         KeysAt { view: self, range: range.clone(), revision, live: self.live_range(range).peekable(), past }
+    }
+
+    /// Whether history knows a past of `key`. Only a planted bug asks.
+    pub(super) fn had_before(&self, key: &[u8]) -> bool {
+        history::newest_past(&self.history, key, end_of(i64::MAX)).is_some()
     }
 
     /// The record of a live key of this view.

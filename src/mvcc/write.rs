@@ -80,6 +80,9 @@ impl<'a> WriteTxn<'a> {
         let state = &mut self.store.state;
         let (index_key, create_revision, version) = match state.live.get_key_value(&key[..]) {
             Some((key, live)) => (key.clone(), live.create_revision, live.version + 1),
+            None if planted::is(Bug::VersionSurvivesDeletion) && state.had_before(&key) => {
+                (key[..].into(), revision.main, 2)
+            }
             None => (key[..].into(), revision.main, 1),
         };
         let kv = KeyValue { key, create_revision, mod_revision: revision.main, version, value, lease };
@@ -152,7 +155,7 @@ impl<'a> WriteTxn<'a> {
         if planted::is(Bug::PreviousTooOld) {
             return self.store.state.previous_at(key, previous.modified.main);
         }
-        if previous.modified.main <= self.begin {
+        if previous.modified.main <= self.begin || planted::is(Bug::PreviousInsideTransaction) {
             return match &previous.resident {
                 Some(resident) => Previous::Known(resident.record().clone()),
                 None => Previous::At(previous.modified),

@@ -17,6 +17,9 @@ mod encoded;
 
 pub use encoded::{EncodedEvent, EncodedKeyValue, Event, EventType, KeyValue};
 
+/// What all messages and services consist of, as an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 pub mod authpb {
     include!(concat!(env!("OUT_DIR"), "/authpb.rs"));
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -82,10 +83,13 @@ impl HttpBody for CountedAnswer {
     }
 }
 
+/// Where the body of a request comes from: a connection, or the gateway.
+pub(super) type Source = Either<Incoming, Body>;
+
 /// The body of a request. It ends with an error, in the words of gRPC for Go, as soon as a message begins
 /// that is not taken: nothing of a message that is too large is gathered.
 pub(super) struct CountedRequest {
-    body: Incoming,
+    body: Source,
     messages: Messages,
     /// Bytes of the largest message that is taken.
     limit: usize,
@@ -95,7 +99,7 @@ pub(super) struct CountedRequest {
 
 impl CountedRequest {
     /// A body that takes messages of `limit` bytes at most, and counts them if there is a counter.
-    pub(super) fn new(body: Incoming, limit: usize, counter: Option<Requests>) -> Self {
+    pub(super) fn new(body: Source, limit: usize, counter: Option<Requests>) -> Self {
         Self { body, messages: Messages::default(), limit, counter }
     }
 
@@ -120,7 +124,7 @@ impl CountedRequest {
 
 impl HttpBody for CountedRequest {
     type Data = Bytes;
-    /// A [`hyper::Error`] or a [`Status`].
+    /// That of the source, or a [`Status`].
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(
@@ -134,7 +138,7 @@ impl HttpBody for CountedRequest {
         {
             return Poll::Ready(Some(Err(refused.into())));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -21,12 +21,13 @@ use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
-use super::counted::{CountedAnswer, CountedRequest};
+use super::counted::{CountedAnswer, CountedRequest, Source};
 use super::deadline::Deadline;
 use super::services::{self, AllServices};
 use super::{RANGE_PATH, Rpc};
@@ -56,18 +57,18 @@ impl Instrumented {
         let services = AllServices::new(&rpc);
         Self { entry: Arc::new(Entry { rpc, services, metrics }) }
     }
-}
 
-impl Service<Request<Incoming>> for Instrumented {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    /// Largest message that a call takes, in bytes.
+    pub fn receive_limit(&self) -> usize {
+        self.entry.rpc.receive_limit()
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Answering {
+    /// Serves a call that begins in this process: the same call in all but the socket.
+    pub fn call_within(&self, request: Request<Body>) -> Answering {
+        self.serve(request.map(Either::Right))
+    }
+
+    fn serve(&self, request: Request<Source>) -> Answering {
         let deadline = match Deadline::of(request.headers()) {
             Ok(deadline) => deadline,
             Err(malformed) => return Answering::refused(bad_request(malformed)),
@@ -88,6 +89,20 @@ impl Service<Request<Incoming>> for Instrumented {
             Answer::Routed(self.entry.services.call(request))
         };
         Answering { answer, call: Some(call), deadline: Some(deadline) }
+    }
+}
+
+impl Service<Request<Incoming>> for Instrumented {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Answering {
+        self.serve(request.map(Either::Left))
     }
 }
 

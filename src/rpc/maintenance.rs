@@ -52,9 +52,15 @@ fn errors(view: &MemberView) -> Vec<String> {
     errors
 }
 
-/// An alarm as Go prints its message.
+/// An alarm as Go prints its message: without what is zero, and a kind that nobody knows as its number.
 fn alarm_text(alarm: &AlarmMember) -> String {
-    format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name())
+    let member = (alarm.member_id != 0).then(|| format!("memberID:{}", alarm.member_id));
+    let kind = match AlarmType::try_from(alarm.alarm) {
+        Ok(AlarmType::None) => None,
+        Ok(known) => Some(format!("alarm:{}", known.as_str_name())),
+        Err(_) => Some(format!("alarm:{}", alarm.alarm)),
+    };
+    member.into_iter().chain(kind).collect::<Vec<_>>().join(" ")
 }
 
 #[tonic::async_trait]
@@ -65,13 +71,9 @@ impl Maintenance for Rpc {
         if request.action() == AlarmAction::Get {
             // An alarm that was acknowledged anywhere must show everywhere: etcd asks through the log.
             let view = self.mailbox.linearizable_view().await.map_err(status)?;
-            let wanted = request.alarm();
-            let alarms = view
-                .alarms
-                .iter()
-                .filter(|alarm| wanted == AlarmType::None || alarm.alarm() == wanted)
-                .cloned()
-                .collect();
+            // Kinds that this version does not know can be raised, and so asked for.
+            let wanted = |alarm: &&AlarmMember| request.alarm == 0 || alarm.alarm == request.alarm;
+            let alarms = view.alarms.iter().filter(wanted).cloned().collect();
             let header = Some(self.header(&view, view.store.revision()));
             return Ok(Response::new(AlarmResponse { header, alarms }));
         }
@@ -152,5 +154,19 @@ impl Maintenance for Rpc {
 
     async fn downgrade(&self, _: Request<DowngradeRequest>) -> Result<Response<DowngradeResponse>, Status> {
         unbuilt("downgrading")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_reads_as_in_go() {
+        let check = |member_id, alarm, text| assert_eq!(alarm_text(&AlarmMember { member_id, alarm }), text);
+        check(42, AlarmType::Nospace as i32, "memberID:42 alarm:NOSPACE");
+        check(0, AlarmType::Corrupt as i32, "alarm:CORRUPT");
+        check(42, 3, "memberID:42 alarm:3");
+        check(42, 0, "memberID:42");
     }
 }

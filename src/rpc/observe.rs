@@ -20,6 +20,7 @@ use tonic::Status;
 use super::Rpc;
 use super::waiting::{Line, decode, next_change, unexpected};
 use crate::mailbox::WatchResponses;
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::v3electionpb::LeaderResponse;
@@ -89,6 +90,10 @@ impl Observer {
                     None => {
                         let Some(response) = next_change(changes).await? else { return Ok(None) };
                         (*events, *header) = (response.events.into_iter(), response.header);
+                        if planted::is(Bug::ObserverSkipsWords) {
+                            *events =
+                                events.as_slice().last().cloned().into_iter().collect::<Vec<_>>().into_iter();
+                        }
                     }
                 },
             }
@@ -106,7 +111,8 @@ impl Observer {
     /// Tells the word that a key has at the revision of `header`, and follows the key from there on.
     async fn follow(&mut self, header: ResponseHeader, record: KeyValue) -> Result<LeaderResponse, Status> {
         let key = KeyRange::single(record.key.clone());
-        let changes = self.rpc.watch_within(&key, header.revision + 1, None).await?;
+        let from = header.revision + 1 + i64::from(planted::is(Bug::ObserverFollowsLate));
+        let changes = self.rpc.watch_within(&key, from, None).await?;
         self.stage = Stage::Follow { changes, events: Vec::new().into_iter(), header: None };
         Ok(LeaderResponse { header: Some(header), kv: Some(record.into()) })
     }

@@ -36,6 +36,7 @@ use crate::apply::Reply;
 use crate::mailbox::{Mailbox, WatchResponses};
 use crate::member::{self, MemberView, WatchCommand};
 use crate::mvcc::range::{self, RangeQuery};
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::request_op::Request;
@@ -78,7 +79,7 @@ impl Line {
     pub(super) fn first(&self) -> RangeQuery {
         RangeQuery {
             limit: 1,
-            sort_target: SortTarget::Create,
+            sort_target: if planted::is(Bug::LeaderByKey) { SortTarget::Key } else { SortTarget::Create },
             sort_order: SortOrder::Ascend,
             ..RangeQuery::new(self.keys())
         }
@@ -204,11 +205,14 @@ impl Rpc {
         loop {
             let (view, in_front) = self.find_now(&line.next_before(place.created)).await?;
             let Some(in_front) = in_front else { return Ok(()) };
-            let after = view.store.revision() + 1;
+            let after = view.store.revision() + 1 + i64::from(planted::is(Bug::WaiterMissesDeletion));
             let next = KeyRange::single(in_front.key);
             let mut deletion = self.watch_within(&next, after, Some(FilterType::Noput)).await?;
             // A deletion, or the end of a watch whose start was compacted away: look again.
             next_change(&mut deletion).await?;
+            if planted::is(Bug::WaiterLooksOnce) {
+                return Ok(());
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use super::reach::{Direct, Inbox, Reach};
 use super::recovery::{self, Home, Opened};
 use crate::apply::StateMachineConfig;
 use crate::disk::Disk;
+use crate::gateway::Gateway;
 use crate::http::{self, Cors};
 use crate::lease::LessorConfig;
 use crate::limits;
@@ -136,6 +137,8 @@ pub struct NodeConfig {
     pub lease_checkpoint: bool,
     /// Time between two such notes; shorter leases have none.
     pub lease_checkpoint_interval: Duration,
+    /// Whether client ports serve the JSON gateway.
+    pub enable_gateway: bool,
     /// Whether histograms of every call are kept.
     pub extensive_metrics: bool,
     /// The feature gates, for the metrics page.
@@ -182,6 +185,7 @@ impl Default for NodeConfig {
             watch_stream_bytes: limits::WATCH_STREAM_BYTES,
             lease_checkpoint: false,
             lease_checkpoint_interval: Duration::from_secs(300),
+            enable_gateway: true,
             extensive_metrics: false,
             features: Vec::new(),
             wal_segment_bytes: wal::DEFAULT_SEGMENT_BYTES,
@@ -297,6 +301,17 @@ async fn serve(
             features: config.features.clone(),
         },
     ));
+    let rpc = Rpc::new(
+        mailbox.clone(),
+        RpcConfig {
+            max_request_bytes: config.max_request_bytes,
+            max_txn_ops: config.max_txn_ops,
+            election_timeout: config.election,
+        },
+    );
+    let grpc = Instrumented::new(rpc.clone(), metrics.clone());
+    let gateway = config.enable_gateway.then(|| Gateway::new(grpc.clone())).transpose();
+    let gateway = gateway.map_err(|error| LocalFault::new(error.to_string()))?;
     let peers = Peers::new(network, member_id, storage.snapshot(), disk);
 
     let (log, log_jobs) = mpsc::unbounded_channel();
@@ -314,21 +329,13 @@ async fn serve(
         times,
     ));
 
-    let rpc = Rpc::new(
-        mailbox.clone(),
-        RpcConfig {
-            max_request_bytes: config.max_request_bytes,
-            max_txn_ops: config.max_txn_ops,
-            election_timeout: config.election,
-        },
-    );
     let ready =
         announce(mailbox.clone(), member_id, config.name.clone(), config.advertise_client_urls.clone());
     let serving = match entrance {
         Open::Ports(listeners, transport) => {
             let handlers = Handlers {
-                grpc: Instrumented::new(rpc, metrics.clone()),
-                client: http::client_handler(mailbox.clone(), metrics.clone(), Cors::any()),
+                grpc,
+                client: http::client_handler(mailbox.clone(), metrics.clone(), gateway, Cors::any()),
                 metrics: http::metrics_handler(mailbox.clone(), metrics),
                 peer: http::peer_handler(mailbox.clone()),
             };

@@ -33,6 +33,9 @@ pub(super) fn member(mut config: MemberConfig) -> MemberConfig {
     if rt::buggify("settings: nothing recent in memory") {
         config.machine.store.recent_bytes = 0;
     }
+    if rt::buggify("settings: the database is read two records at a time") {
+        config.machine.store.page_records = 2;
+    }
     if rt::buggify("settings: no values in memory") {
         config.machine.store.value_cache_bytes = 0;
     }

@@ -63,6 +63,7 @@ fn node_config(config: &ServerConfig) -> Result<NodeConfig, LocalFault> {
         compaction_pause: config.compaction_sleep_interval,
         watch_progress_interval: config.watch_progress_notify_interval,
         lease_checkpoint: config.feature_gates.lease_checkpoint(),
+        enable_gateway: config.enable_grpc_gateway,
         extensive_metrics: config.metrics == Metrics::Extensive,
         features: features(config),
         ..NodeConfig::default()

@@ -31,11 +31,18 @@ fn holds(view: &View, compare: &Compare) -> Result<bool, Error> {
     let mut found = false;
     for (_, live) in view.live_range(&range) {
         found = true;
-        if !accepts(compare, order(view, compare, live)?) {
+        let accepted = accepts(compare, order(view, compare, live)?);
+        if planted::is(Bug::AnyKeyOfIntervalHolds) && accepted {
+            return Ok(true);
+        }
+        if !accepted && !planted::is(Bug::AnyKeyOfIntervalHolds) {
             return Ok(false);
         }
     }
     let by_value = compare.target == CompareTarget::Value as i32 && !planted::is(Bug::ValueCompareOnNothing);
+    if found && planted::is(Bug::AnyKeyOfIntervalHolds) {
+        return Ok(false);
+    }
     Ok(found || (!by_value && accepts(compare, order_of_none(compare))))
 }
 

@@ -191,7 +191,9 @@ impl<'a> Execution<'a> {
         let deleted = self.write.delete_range(&delete_interval(request));
         let mut prev_kvs = Vec::new();
         for Deleted { key, previous } in &deleted {
-            self.lease_moves.extend(lease_move(key, previous.lease, 0));
+            if !planted::is(Bug::DeletedKeyStaysAttached) {
+                self.lease_moves.extend(lease_move(key, previous.lease, 0));
+            }
             if request.prev_kv {
                 prev_kvs.push(self.write.record(previous)?);
             }
@@ -209,7 +211,11 @@ fn lease_move(key: &[u8], from: i64, to: i64) -> Option<LeaseMove> {
 }
 
 fn range_response(view: &View, query: &RangeQuery, revision: i64) -> Result<RangeResponse, Error> {
-    let result = mvcc_range::range(view, query)?;
+    let result = if planted::is(Bug::KeysOnlyLeaksValues) {
+        mvcc_range::range(view, &RangeQuery { keys_only: false, ..query.clone() })?
+    } else {
+        mvcc_range::range(view, query)?
+    };
     let header = Some(header(revision));
     Ok(RangeResponse { header, kvs: result.kvs, more: result.more, count: result.count })
 }

@@ -4,6 +4,7 @@ use super::compare::all_hold;
 use super::coverage::Coverage;
 use crate::mvcc::View;
 use crate::mvcc::range::RangeQuery;
+use crate::planted::{self, Bug};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
 use crate::types::{Error, KeyRange, LeaseId, RequestError};
@@ -89,6 +90,9 @@ fn allow_after(
                 allow_put(put, exists, lease_exists)?;
             }
             Step::Delete(delete) => deleted.add(&delete_interval(delete)),
+            Step::Txn(nested) if planted::is(Bug::NestedLeaseUnchecked) => {
+                allow_after(deleted, view, nested, &|_| true)?;
+            }
             Step::Txn(nested) => allow_after(deleted, view, nested, lease_exists)?,
         }
     }
@@ -96,13 +100,14 @@ fn allow_after(
 }
 
 /// Whether a range inside a transaction may read at `revision`. 0 stands for the state that the operations
-/// before have made; unlike in a bare Range, a negative one counts as compacted.
+/// before have made. Unlike in a bare Range, a negative one lies before the compaction, save that -1 is as
+/// good as 0 while nothing was ever compacted (etcd).
 fn allow_revision(view: &View, revision: i64) -> Result<(), RequestError> {
     if revision == 0 {
         Ok(())
     } else if revision > view.revision() {
         Err(RequestError::FutureRevision)
-    } else if revision < view.compact_revision().max(0) {
+    } else if revision < view.compact_revision() {
         Err(RequestError::Compacted)
     } else {
         Ok(())

@@ -23,7 +23,7 @@ fn lease_exists(lease: LeaseId) -> bool {
 fn empty_store() -> (Store, MemoryBackend) {
     let backend = MemoryBackend::default();
     // Hardly any memory, so that most values are read from the database once they are there.
-    let config = StoreConfig { value_cache_bytes: 40, recent_bytes: 1 };
+    let config = StoreConfig { value_cache_bytes: 40, recent_bytes: 1, page_records: 3 };
     (Store::restore(backend.snapshot(), config).unwrap().0, backend)
 }
 

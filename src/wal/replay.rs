@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::Recovered;
 use super::format::Record;
+use crate::planted::{self, Bug};
 use crate::types::log::{HardState, LogEntry, SnapshotPoint};
 
 /// The log as the records read so far have left it.
@@ -91,7 +92,12 @@ impl Replay {
             self.entries.clear();
             self.first = index;
         }
-        self.entries.truncate((index - self.first) as usize);
+        let place = (index - self.first) as usize;
+        if planted::is(Bug::ReplayKeepsOldTail) && place < self.entries.len() {
+            self.entries[place] = entry;
+            return Ok(index);
+        }
+        self.entries.truncate(place);
         self.entries.push_back(entry);
         Ok(index)
     }

@@ -64,7 +64,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use self::index::WatcherIndex;
-use self::stream::Streams;
+use self::stream::{Stream, Streams};
 use self::watcher::{Pace, Slot, Watcher};
 use crate::planted::{self, Bug};
 use crate::proto::EncodedKeyValue;
@@ -273,22 +273,29 @@ impl Hub {
         Ok(slot)
     }
 
-    /// Removes a watcher that its client has cancelled and says so. An unknown id is ignored, as etcd does.
+    /// Removes a watcher that its client has cancelled and says so, even if compaction has ended it already.
+    /// An unknown id is ignored, as etcd does.
     pub fn cancel(&mut self, stream: StreamId, watch_id: i64) {
         let Some(slot) = self.streams.slot(stream) else { return };
-        let Some(&watcher) = self.streams.get(slot).watchers.get(&watch_id) else { return };
-        self.remove_watcher(watcher);
+        if let Some(&watcher) = self.streams.get(slot).watchers.get(&watch_id) {
+            if !planted::is(Bug::CancelledWatcherGoesOn) {
+                self.remove_watcher(watcher);
+            }
+        } else if !self.streams.get_mut(slot).ended.remove(&watch_id) {
+            return;
+        }
         self.streams.send(slot, response::canceled(self.revision, watch_id));
         self.stall_over_budget();
     }
 
-    /// Answers a request for progress of the whole stream: only if it has watchers and all of them are
-    /// synced and have reached their start. Otherwise there is no answer, and clients ask again.
+    /// Answers a request for progress of the whole stream: only if it has watchers, all of them are synced
+    /// and have reached their start, and none was ended by compaction and not cancelled since. Otherwise
+    /// there is no answer, and clients ask again.
     pub fn request_progress(&mut self, stream: StreamId) {
         let Some(slot) = self.streams.slot(stream) else { return };
-        let watchers = &self.streams.get(slot).watchers;
+        let Stream { watchers, ended, .. } = self.streams.get(slot);
         let current = watchers.values().all(|&watcher| self.is_current(watcher));
-        if current && !watchers.is_empty() {
+        if current && !watchers.is_empty() && ended.is_empty() {
             self.streams.send(slot, response::progress(self.revision, NO_WATCHER));
             self.stall_over_budget();
         }
@@ -336,7 +343,8 @@ impl Hub {
     pub fn drained(&mut self, stream: StreamId, bytes: usize) {
         let Some(slot) = self.streams.slot(stream) else { return };
         if self.streams.drain(slot, bytes) {
-            for watcher in Vec::from_iter(self.streams.get(slot).watchers.values().copied()) {
+            let forgotten = usize::from(planted::is(Bug::DrainedWatcherForgotten));
+            for watcher in Vec::from_iter(self.streams.get(slot).watchers.values().copied().skip(forgotten)) {
                 self.place(watcher);
             }
         }
@@ -392,7 +400,8 @@ impl Hub {
             Pace::Stalled => {}
             Pace::Synced => {
                 self.synced.remove(&watcher.range, slot);
-                watcher.advance(watcher.next().max(self.revision + 1));
+                let skipped = i64::from(planted::is(Bug::FallBackSkipsRevision));
+                watcher.advance(watcher.next().max(self.revision + 1 + skipped));
             }
             Pace::Unsynced => {
                 self.unsynced.remove(&watcher.range, slot);

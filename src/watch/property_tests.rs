@@ -113,6 +113,8 @@ const NO_DELETE: u8 = 16;
 #[derive(Default)]
 struct Client {
     watchers: BTreeMap<i64, Watching>,
+    /// Ended by compaction, and not cancelled since.
+    ended: BTreeSet<i64>,
     queued: usize,
     stalled: bool,
 }
@@ -178,7 +180,9 @@ impl World {
             }
             Step::Cancel { stream, id } => {
                 let stream = StreamId(stream);
-                asked = Asked::Cancel { id, known: self.clients[&stream].watchers.contains_key(&id) };
+                let client = &self.clients[&stream];
+                let known = client.watchers.contains_key(&id) || client.ended.contains(&id);
+                asked = Asked::Cancel { id, known };
                 self.hub.cancel(stream, id);
             }
             Step::Progress { stream } => self.hub.request_progress(StreamId(stream)),
@@ -291,11 +295,15 @@ impl World {
             let (range, flags, fragments) = (range.clone(), *flags, Vec::new());
             let watching = Watching { range, flags, progress_from, next, fragments };
             assert!(client.watchers.insert(id, watching).is_none(), "id {id} was in use");
+            assert!(!client.ended.contains(&id), "id {id} was not given back");
         } else if response.canceled {
-            let watching = client.watchers.remove(&id).expect("no such watcher");
+            let watching = client.watchers.remove(&id);
             if response.compact_revision == 0 {
+                assert!(watching.is_some() || client.ended.remove(&id), "no such watcher");
                 assert!(matches!(asked, Asked::Cancel { id: asked, known: true } if *asked == id));
             } else {
+                let watching = watching.expect("no such watcher");
+                client.ended.insert(id);
                 assert_eq!((response.compact_revision, revision), (self.store.compacted, 0));
                 assert!(watching.next < self.store.compacted, "nothing was compacted from {}", watching.next);
             }
@@ -303,6 +311,7 @@ impl World {
             let mut covered =
                 client.watchers.iter().filter(|(covered, _)| id == NO_WATCHER || **covered == id);
             assert!(covered.clone().next().is_some(), "progress of nothing");
+            assert!(id != NO_WATCHER || client.ended.is_empty(), "progress of what is no more");
             assert!(id == NO_WATCHER || client.watchers[&id].flags & PROGRESS != 0);
             assert!(!client.stalled, "progress of a stalled stream");
             assert!(covered.clone().all(|(_, watching)| watching.progress_from <= revision));
@@ -381,8 +390,10 @@ impl World {
         let revision = self.store.revision();
         for stream in (0..STREAMS).map(StreamId) {
             self.drain(stream, 100);
-            let watchers = &self.clients[&stream].watchers;
-            let current = !watchers.is_empty() && watchers.values().all(|one| one.progress_from <= revision);
+            let Client { watchers, ended, .. } = &self.clients[&stream];
+            let current = !watchers.is_empty()
+                && ended.is_empty()
+                && watchers.values().all(|one| one.progress_from <= revision);
             self.hub.request_progress(stream);
             let answers = self.hub.take_output();
             assert_eq!(answers.len(), current as usize, "answers: {answers:?}");

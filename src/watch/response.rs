@@ -87,6 +87,9 @@ pub(super) fn events(
             weight = RESPONSE_OVERHEAD + event_weight(&event);
             piece.fragment = !planted::is(Bug::FragmentFlagMissing);
             send(std::mem::replace(&mut piece, response(revision, watch_id)));
+            if planted::is(Bug::FragmentLosesEvent) {
+                continue;
+            }
         }
         piece.events.push(event);
     }

@@ -9,7 +9,7 @@
 //! - responses leave a stream in the order in which they were sent;
 //! - a stream whose queue has outgrown the budget is in `over_budget` until the hub has stalled it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use slab::Slab;
 
@@ -31,6 +31,9 @@ pub struct StreamOutput {
 pub(super) struct Stream {
     /// The slots of its watchers, by watch id.
     pub(super) watchers: BTreeMap<i64, Slot>,
+    /// Ids of watchers that compaction has ended. Until their client cancels them too, they are taken, and
+    /// nothing can be said about the progress of the whole stream (etcd).
+    pub(super) ended: BTreeSet<i64>,
     /// Whether it has too much queued, so that its watchers wait.
     pub(super) stalled: bool,
     id: StreamId,
@@ -44,13 +47,17 @@ impl Stream {
     /// one asked for is taken.
     pub(super) fn allot_watch_id(&mut self, asked: i64) -> Option<i64> {
         if asked != 0 {
-            return (!self.watchers.contains_key(&asked)).then_some(asked);
+            return (!self.is_taken(asked)).then_some(asked);
         }
-        while self.watchers.contains_key(&self.next_watch_id) {
+        while self.is_taken(self.next_watch_id) {
             self.next_watch_id += 1;
         }
         self.next_watch_id += 1;
         Some(self.next_watch_id - 1)
+    }
+
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.ended.contains(&id)
     }
 }
 
@@ -75,6 +82,7 @@ impl Streams {
     pub(super) fn open(&mut self, id: StreamId) {
         let stream = Stream {
             watchers: BTreeMap::new(),
+            ended: BTreeSet::new(),
             stalled: false,
             id,
             next_watch_id: 0,

@@ -16,9 +16,11 @@ use std::collections::{BTreeMap, BinaryHeap};
 use detcd::apply::Command;
 use detcd::proto::etcdserverpb as pb;
 use detcd::proto::etcdserverpb::alarm_request::AlarmAction;
+use detcd::proto::v3electionpb::{ProclaimRequest, ResignRequest};
 use prost::Message;
 
 use super::reads::without_member;
+use super::{Options, steps};
 use crate::evidence::Evidence;
 use crate::history::{Answer, Operation, Outcome, Request, Time};
 use crate::model::{self, Model, Refusal, Settings};
@@ -49,6 +51,8 @@ pub(super) enum Place {
 pub(super) enum Owner {
     /// No request, or one that only the cluster makes.
     Cluster,
+    /// A step of a call to the services of locks and elections beyond its first.
+    Service,
     /// An operation that was answered, or that may have happened.
     Operation(usize),
     /// It is a client's request, and no operation's that can have made it happen.
@@ -88,7 +92,7 @@ struct Group {
 
 impl Attribution {
     /// Finds out.
-    pub(super) fn new(evidence: &Evidence, model: &Model, settings: Settings, at: &[Time]) -> Self {
+    pub(super) fn new(evidence: &Evidence, model: &Model, options: &Options, at: &[Time]) -> Self {
         let operations = &evidence.operations;
         let mut this = Self {
             places: vec![Place::Nowhere; operations.len()],
@@ -107,7 +111,7 @@ impl Attribution {
         for operation in operations {
             let Some(identity) = request_identity(operation) else { continue };
             let number = operation.number;
-            match expected(operation, settings) {
+            match expected(operation, options) {
                 Expected::Nothing => {}
                 Expected::Wrong(place) => this.places[number] = place,
                 // Its entry has an id that the refusal does not tell.
@@ -125,6 +129,7 @@ impl Attribution {
             this.settle(group, operations, model, at);
         }
         this.settle_anonymous_grants(anonymous_grants, operations, model, at);
+        this.clear_further_steps(operations, model, at);
         this.clear_cluster_requests(model);
         this
     }
@@ -248,6 +253,26 @@ impl Attribution {
         }
     }
 
+    /// What a member writes for a call beyond its first step, and what nobody else asked for.
+    fn clear_further_steps(&mut self, operations: &[Operation], model: &Model, at: &[Time]) {
+        let is_service = |operation: &&Operation| {
+            matches!(
+                operation.request,
+                Request::Lock(_) | Request::Campaign(_) | Request::Proclaim(_) | Request::Resign(_)
+            )
+        };
+        let calls: Vec<&Operation> = operations.iter().filter(is_service).collect();
+        for (place, position) in model.positions().iter().enumerate() {
+            let (Owner::Nobody, Some(request)) = (self.owners[place], &position.request) else { continue };
+            let may_be = |call: &&Operation| {
+                call.called <= at[place] && steps::is_further_step(&call.request, &request.command)
+            };
+            if calls.iter().any(may_be) {
+                self.owners[place] = Owner::Service;
+            }
+        }
+    }
+
     /// What no client asked for, and members ask for by themselves.
     fn clear_cluster_requests(&mut self, model: &Model) {
         for (place, position) in model.positions().iter().enumerate() {
@@ -268,6 +293,12 @@ impl Attribution {
 /// Whether the entry at a place does what a client was told.
 fn does(model: &Model, place: usize, result: &Result<Answer, Refusal>) -> bool {
     match (&model.positions()[place].applied.answer, result) {
+        (Ok(Some(Answer::DeleteRange(ours))), Ok(Answer::Unlock(theirs))) => ours.header == theirs.header,
+        (Ok(Some(Answer::Txn(ours))), Ok(Answer::Proclaim(theirs))) => {
+            ours.succeeded && ours.header == theirs.header
+        }
+        (Ok(Some(Answer::Txn(ours))), Ok(Answer::Resign(theirs))) => ours.header == theirs.header,
+        (Ok(Some(Answer::Txn(ours))), Err(Refusal::NotElectionLeader)) => !ours.succeeded,
         (Ok(Some(ours)), Ok(theirs)) => ours == theirs,
         (Err(ours), Err(theirs)) => ours == theirs,
         _ => false,
@@ -291,8 +322,12 @@ fn window(operation: &Operation) -> Window {
     Window { called: operation.called, returned, number: operation.number }
 }
 
-fn expected(operation: &Operation, settings: Settings) -> Expected {
-    let flaw = flaw(&operation.request, settings);
+fn expected(operation: &Operation, options: &Options) -> Expected {
+    if matches!(operation.request, Request::Lock(_) | Request::Campaign(_)) {
+        // What it was told says nothing of its first step: `lock` and `election` look at that.
+        return Expected::Perhaps;
+    }
+    let flaw = flaw(&operation.request, options.settings);
     match (&operation.outcome, flaw) {
         (Outcome::Answered(_), Some(flaw)) => Expected::Wrong(Place::NotRefused(flaw)),
         (Outcome::Answered(answer), None) => Expected::Entry(Ok(without_member(answer.clone()))),
@@ -304,7 +339,7 @@ fn expected(operation: &Operation, settings: Settings) -> Expected {
             Some(heard) if flaw.is_some() => Expected::Wrong(Place::WronglyRefused(heard)),
             // Refused before it went into the log; or while the alarm is raised; or carried out all the
             // same, as the first one that went over the quota.
-            Some(Refusal::NoSpace) => Expected::Perhaps,
+            Some(Refusal::NoSpace) if options.small_quota => Expected::Perhaps,
             Some(
                 refusal @ (Refusal::Compacted
                 | Refusal::Future
@@ -312,6 +347,8 @@ fn expected(operation: &Operation, settings: Settings) -> Expected {
                 | Refusal::LeaseTooLong
                 | Refusal::LeaseExists
                 | Refusal::KeyNotFound
+                | Refusal::NoSpace
+                | Refusal::NotElectionLeader
                 | Refusal::Corrupt),
             ) => Expected::Entry(Err(refusal)),
             Some(other) => Expected::Wrong(Place::WronglyRefused(other)),
@@ -327,6 +364,8 @@ pub(super) fn flaw(request: &Request, settings: Settings) -> Option<Refusal> {
         Request::Txn(txn) => model::check_txn(txn, settings.max_txn_ops),
         Request::Range(range) => model::check_range(range),
         Request::RangeStream(range) => model::check_range_stream(range),
+        Request::Proclaim(ProclaimRequest { leader: None, .. })
+        | Request::Resign(ResignRequest { leader: None }) => Err(Refusal::LeaderMissing),
         _ => Ok(()),
     }
     .err()
@@ -349,7 +388,7 @@ pub(super) fn request_identity(operation: &Operation) -> Option<Identity> {
         }
         Request::LeaseRevoke(request) => (5, request.encode_to_vec()),
         Request::Alarm(request) if request.action() != AlarmAction::Get => (6, request.encode_to_vec()),
-        _ => return None,
+        request => return command_identity(&steps::first_write(request)?),
     })
 }
 

@@ -170,6 +170,10 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     fn new(runs: &Runs, operation: &'a Operation) -> Option<Self> {
         let Outcome::Answered(answer) = &operation.outcome else { return None };
+        if matches!(answer, Answer::Campaign(_)) {
+            // Its header is that of its first step, however long ago that was (etcd 6.12).
+            return None;
+        }
         let header = header_of(answer).filter(|header| header.revision > 0)?;
         let run = runs.run_of(operation.member, operation.called, operation.returned?)?;
         Some(Self { run, operation, header })

@@ -16,7 +16,8 @@
 //! leases and a commit may take ([`Options::late_expiry`]).
 //!
 //! TimeToLive must tell no less than the promises leave, and no more than was granted and a new leader may
-//! add. Whether a lease exists at all when a keep-alive or TimeToLive is answered, and which keys it has,
+//! add. Where the log tells a rest (a checkpoint) and nobody has renewed the lease since, neither TimeToLive
+//! nor a later checkpoint may tell more than that and what a new leader may add. Whether a lease exists at all when a keep-alive or TimeToLive is answered, and which keys it has,
 //! `linearizable` says; that its keys go in one revision, the model and `watch` say.
 //!
 //! Steps and freezes of a clock are not in [`ClockBounds`]; where they happen, the bounds must be set so
@@ -39,6 +40,9 @@ const CLAIM: &str = "lease";
 
 const SECOND: Time = 1_000_000_000;
 const EXACT_PPM: u64 = 1_000_000;
+
+/// For how long a call of which nobody has heard may still take effect: members give up earlier.
+const ON_ITS_WAY: Time = 15 * SECOND;
 
 /// A lease from its grant to its end. An id can be granted again afterwards.
 struct Lease {
@@ -66,11 +70,13 @@ pub fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found: Vec<Violation> = leases.iter().filter_map(|lease| early(case, lease)).collect();
     found.extend(case.evidence.operations.iter().filter_map(|operation| revived(case, &leases, operation)));
     found.extend(leases.iter().filter_map(|lease| late(case, lease)));
+    found.extend(growing(case));
     for operation in &case.evidence.operations {
         if let (Request::LeaseTimeToLive(_), Outcome::Answered(Answer::LeaseTimeToLive(answer))) =
             (&operation.request, &operation.outcome)
         {
             found.extend(implausible(case, &leases, operation, answer));
+            found.extend(more_than_the_rest(case, operation, answer));
         }
     }
     found
@@ -255,4 +261,112 @@ fn implausible(
         );
         Violation::new(CLAIM, text).shown_by(last.operation.into_iter().chain([operation.number]))
     })
+}
+
+/// What the log said last of the rest of a lease.
+#[derive(Clone, Copy)]
+struct Rest {
+    place: usize,
+    /// Granted seconds.
+    ttl: i64,
+    /// Seconds that are left; all of them until the log says something else.
+    left: i64,
+}
+
+/// Walks over what the log says of the rests of leases: a rest never grows but by what a new leader may add,
+/// unless somebody renews the lease.
+fn growing(case: &Case<'_>) -> Vec<Violation> {
+    let mut rests: BTreeMap<i64, Rest> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (place, position) in case.positions().iter().enumerate() {
+        match (position.request.as_ref().map(|request| &request.command), &position.applied.answer) {
+            (Some(Command::LeaseGrant(_)), Ok(Some(Answer::LeaseGrant(granted)))) => {
+                rests.insert(granted.id, Rest { place, ttl: granted.ttl, left: granted.ttl });
+            }
+            (Some(Command::LeaseCheckpoint(request)), _) => {
+                for checkpoint in &request.checkpoints {
+                    let Some(rest) = rests.get_mut(&checkpoint.id) else { continue };
+                    let left = match checkpoint.remaining_ttl {
+                        1.. => checkpoint.remaining_ttl,
+                        _ => rest.ttl,
+                    };
+                    let at = case.committed_at[place];
+                    if left > most(case, rest) && !may_be_renewed(case, checkpoint.id, rest, at) {
+                        let text = format!(
+                            "entry {} leaves {left} s of lease {}, entry {} before it left {} s, and nobody \
+                             renewed it in between",
+                            position.index,
+                            checkpoint.id,
+                            case.positions()[rest.place].index,
+                            rest.left
+                        );
+                        found.push(Violation::new(CLAIM, text));
+                    }
+                    (rest.place, rest.left) = (place, left);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The most that can be left of a lease that nobody renews.
+fn most(case: &Case<'_>, rest: &Rest) -> i64 {
+    rest.left.saturating_add(case.options.lease_extension.div_ceil(SECOND) as i64)
+}
+
+/// Whether somebody may have renewed a lease since the log told its rest: by a call that ended after that and
+/// began before `until`. One of which nobody has heard may have been on its way for a while.
+fn may_be_renewed(case: &Case<'_>, id: i64, rest: &Rest, until: Time) -> bool {
+    let told_at = case.committed_at[rest.place];
+    case.evidence.operations.iter().any(|other| {
+        matches!(&other.request, Request::LeaseKeepAlive(kept) if *kept == id)
+            && other.called <= until
+            && match other.outcome {
+                Outcome::Unknown(_) | Outcome::Open => other.called.saturating_add(ON_ITS_WAY) >= told_at,
+                _ => other.returned.is_none_or(|heard| heard >= told_at),
+            }
+    })
+}
+
+/// A time to live beyond the rest that the log tells.
+fn more_than_the_rest(
+    case: &Case<'_>,
+    operation: &Operation,
+    answer: &pb::LeaseTimeToLiveResponse,
+) -> Option<Violation> {
+    let returned = operation.returned?;
+    let (known, seen) = (case.known_by(operation.called), case.known_by(returned));
+    let rest = last_rest(case, answer.id, seen)?;
+    let is_too_much = answer.ttl > most(case, &rest);
+    let is_known = rest.place <= known && rest.left < answer.granted_ttl;
+    (is_too_much && is_known && !may_be_renewed(case, answer.id, &rest, returned)).then(|| {
+        let text = format!(
+            "{} was told {} s, but entry {} of the log left {} s, and nobody renewed the lease since",
+            words::operation(operation),
+            answer.ttl,
+            case.positions()[rest.place].index,
+            rest.left
+        );
+        Violation::new(CLAIM, text).shown_by([operation.number])
+    })
+}
+
+/// What the log said last of the rest of a lease, up to a place. None when it said nothing since the grant.
+fn last_rest(case: &Case<'_>, id: i64, until: usize) -> Option<Rest> {
+    for place in (0..=until).rev() {
+        match case.positions()[place].request.as_ref().map(|request| &request.command) {
+            Some(Command::LeaseCheckpoint(request)) => {
+                let told = request.checkpoints.iter().rev().find(|checkpoint| checkpoint.id == id);
+                if let Some(told) = told {
+                    let left = if told.remaining_ttl > 0 { told.remaining_ttl } else { i64::MAX };
+                    return Some(Rest { place, ttl: left, left });
+                }
+            }
+            Some(Command::LeaseGrant(grant)) if grant.id == id => return None,
+            _ => {}
+        }
+    }
+    None
 }

@@ -11,6 +11,7 @@
 //!   linearizable   serializable   once   unique_revision   headers     what calls were answered
 //!   watch          watch/caught_up                                     what streams were told
 //!   lease          quota          compaction                           what time and space may do
+//!   lock           election       observe                              who comes first
 //!   convergence                                                        what members hold at the end
 //!   black_box                                                          the same without the log
 //! ```
@@ -30,13 +31,17 @@ mod attribution;
 pub mod black_box;
 pub mod compaction;
 pub mod convergence;
+pub mod election;
 pub mod headers;
 pub mod lease;
 pub mod linearizable;
+pub mod lock;
+pub mod observe;
 pub mod once;
 pub mod quota;
 mod reads;
 pub mod serializable;
+mod steps;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -157,6 +162,9 @@ pub fn claims(case: &Case<'_>) -> Vec<Violation> {
         watch::check,
         watch::caught_up::check,
         lease::check,
+        lock::check,
+        election::check,
+        observe::check,
         compaction::check,
         quota::check,
         convergence::check,
@@ -187,11 +195,12 @@ impl<'a> Case<'a> {
         let in_place = |(place, number): (usize, usize)| place == number;
         assert!(
             evidence.operations.iter().map(|operation| operation.number).enumerate().all(in_place)
-                && evidence.streams.iter().map(|stream| stream.number).enumerate().all(in_place),
+                && evidence.streams.iter().map(|stream| stream.number).enumerate().all(in_place)
+                && evidence.observations.iter().map(|observer| observer.number).enumerate().all(in_place),
             "the history is not in the order of its numbers"
         );
         let committed_at = committed_at(evidence);
-        let attribution = Attribution::new(evidence, model, options.settings, &committed_at);
+        let attribution = Attribution::new(evidence, model, options, &committed_at);
         Self { evidence, model, options, committed_at, attribution }
     }
 
@@ -210,11 +219,16 @@ impl<'a> Case<'a> {
         self.attribution.owners[place] == Owner::Cluster
     }
 
-    /// The operations that have a position, also those whose clients never heard of it.
-    pub fn carried_out(&self) -> impl Iterator<Item = usize> + '_ {
-        self.attribution.owners.iter().filter_map(|owner| match owner {
-            Owner::Operation(number) => Some(*number),
-            Owner::Cluster | Owner::Nobody => None,
+    /// Whether what stands at a place is a step of a call for a lock or in an election beyond its first.
+    pub fn is_further_step(&self, place: usize) -> bool {
+        self.attribution.owners[place] == Owner::Service
+    }
+
+    /// The operations that have a position, also those whose clients never heard of it, each with its own.
+    pub fn carried_out(&self) -> impl Iterator<Item = (usize, &Position)> + '_ {
+        self.attribution.owners.iter().zip(self.positions()).filter_map(|(owner, position)| match owner {
+            Owner::Operation(number) => Some((*number, position)),
+            Owner::Cluster | Owner::Service | Owner::Nobody => None,
         })
     }
 

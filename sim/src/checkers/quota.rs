@@ -6,7 +6,10 @@
 //! alarm was raised at some position while it was under way, or the members' quota is small enough to be
 //! reached. Where it is not, no member may raise the alarm by itself. That an alarm refuses puts at every
 //! position where it is raised, and nowhere else, is part of the model, so `linearizable` sees it; that
-//! every member has the alarms of its applied index, `serializable` sees in Status.
+//! every member has the alarms of its applied index, `serializable` sees in Status, and `applied-once` in
+//! every view; that whoever is refused for want of space raises the alarm, the end of a run demands.
+//!
+//! A member that raises an alarm by itself names itself and NOSPACE.
 //!
 //! What it cannot see: whether a member was right to find its own database too large. Sizes are not in
 //! the log.
@@ -26,9 +29,7 @@ const CLAIM: &str = "quota";
 pub fn check(case: &Case<'_>) -> Vec<Violation> {
     let mut found: Vec<Violation> =
         case.evidence.operations.iter().filter_map(|operation| wrongly_refused(case, operation)).collect();
-    if !case.options.small_quota {
-        found.extend(raised_without_cause(case));
-    }
+    found.extend(raised_without_cause(case));
     found
 }
 
@@ -67,8 +68,16 @@ fn raised_without_cause(case: &Case<'_>) -> Vec<Violation> {
     for (position, owner) in case.positions().iter().zip(&case.attribution.owners) {
         let Some(request) = &position.request else { continue };
         let Command::Alarm(alarm) = &request.command else { continue };
-        if *owner == Owner::Cluster && alarm.alarm() == pb::AlarmType::Nospace {
-            let text = format!("entry {} raises NOSPACE, though no quota can be reached", position.index);
+        if *owner != Owner::Cluster {
+            continue;
+        }
+        let (index, kind) = (position.index, alarm.alarm().as_str_name());
+        if alarm.alarm() != pb::AlarmType::Nospace || alarm.member_id == 0 {
+            let text =
+                format!("entry {index} raises {kind} of {:x}, and no client asked for that", alarm.member_id);
+            found.push(Violation::new(CLAIM, text));
+        } else if !case.options.small_quota {
+            let text = format!("entry {index} raises NOSPACE, though no quota can be reached");
             found.push(Violation::new(CLAIM, text));
         }
     }

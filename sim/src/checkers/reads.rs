@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use detcd::proto::etcdserverpb as pb;
 use detcd::proto::etcdserverpb::alarm_request::AlarmAction;
 use detcd::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use detcd::proto::v3electionpb::{LeaderRequest, LeaderResponse};
 
 use crate::history::{Answer, Operation, Outcome, Request};
 use crate::model::{self, Moment, Position, Refusal, Store};
@@ -43,6 +44,10 @@ pub(super) fn manner(request: &Request) -> Manner {
         // The leader answers both, after it has made sure that it leads.
         Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) => Manner::Linearizable,
         Request::LeaseLeases | Request::HashKv(_) | Request::Status => Manner::Serializable,
+        Request::Unlock(_) | Request::Proclaim(_) | Request::Resign(_) => Manner::Logged,
+        Request::Leader(_) => Manner::Linearizable,
+        // They take more than one step: `lock` and `election` say what they may be told.
+        Request::Lock(_) | Request::Campaign(_) => Manner::Other,
         Request::MemberList(_) | Request::MoveLeader(_) => Manner::Other,
     }
 }
@@ -126,6 +131,10 @@ pub(super) fn fits(scene: &Scene<'_>, operation: &Operation) -> bool {
                 && told.len() == answer.leases.len()
                 && told.iter().eq(scene.leases.keys())
         }
+        (Request::Leader(request), Answer::Leader(answer)) => {
+            header(&answer.header) == revision
+                && equal(leader(scene, request), Answer::Leader(answer.clone()))
+        }
         (Request::HashKv(request), Answer::HashKv(answer)) => {
             let asked = if request.revision <= 0 { revision } else { request.revision };
             header(&answer.header) == revision
@@ -150,6 +159,7 @@ pub(super) fn right_answer(scene: &Scene<'_>, request: &Request) -> Option<Resul
         Request::Range(request) => Some(range(scene, request)),
         Request::RangeStream(request) => Some(range_stream(scene, request)),
         Request::Txn(request) => Some(scene.store.read_txn(request, scene.moment).map(Answer::Txn)),
+        Request::Leader(request) => Some(leader(scene, request)),
         _ => None,
     }
 }
@@ -166,6 +176,15 @@ fn range_stream(scene: &Scene<'_>, request: &pb::RangeRequest) -> Result<Answer,
         request.sort_target = SortTarget::Key as i32;
     }
     range(scene, &request)
+}
+
+/// Who leads an election: whose key is the oldest in its line.
+fn leader(scene: &Scene<'_>, request: &LeaderRequest) -> Result<Answer, Refusal> {
+    let revision = scene.moment.revision;
+    let line = scene.store.line(&request.name, revision);
+    let first = line.first().ok_or(Refusal::NoElectionLeader)?;
+    let header = Some(pb::ResponseHeader { revision, ..Default::default() });
+    Ok(Answer::Leader(LeaderResponse { header, kv: Some((*first).into()) }))
 }
 
 fn equal(right: Result<Answer, Refusal>, heard: Answer) -> bool {
@@ -202,11 +221,16 @@ fn describes(
     answer.ttl >= 0 && answer.granted_ttl == granted && keys_are_right
 }
 
-/// The alarms among the errors of a status: kind, member; in the order of kinds and members.
+/// The alarms among the errors of a status: kind, member; in the order of kinds and members. A member that is
+/// 0 is left out of the text, as Go does it.
 fn alarms_in(errors: &[String]) -> impl Iterator<Item = (i32, u64)> {
     let alarm = |error: &String| {
-        let (member, kind) = error.trim_end().strip_prefix("memberID:")?.split_once(" alarm:")?;
-        Some((pb::AlarmType::from_str_name(kind)? as i32, member.parse().ok()?))
+        let (member, kind) = error.split_once("alarm:")?;
+        let member = match member.trim_end() {
+            "" => 0,
+            member => member.strip_prefix("memberID:")?.parse().ok()?,
+        };
+        Some((pb::AlarmType::from_str_name(kind)? as i32, member))
     };
     errors.iter().filter_map(alarm)
 }
@@ -233,6 +257,12 @@ pub(super) fn header_of(answer: &Answer) -> Option<&pb::ResponseHeader> {
         Answer::MemberList(answer) => answer.header.as_ref(),
         Answer::MoveLeader(answer) => answer.header.as_ref(),
         Answer::Alarm(answer) => answer.header.as_ref(),
+        Answer::Lock(answer) => answer.header.as_ref(),
+        Answer::Unlock(answer) => answer.header.as_ref(),
+        Answer::Campaign(answer) => answer.header.as_ref(),
+        Answer::Proclaim(answer) => answer.header.as_ref(),
+        Answer::Leader(answer) => answer.header.as_ref(),
+        Answer::Resign(answer) => answer.header.as_ref(),
     }
 }
 
@@ -262,6 +292,12 @@ pub(super) fn header_mut(answer: &mut Answer) -> Option<&mut pb::ResponseHeader>
         Answer::MemberList(answer) => &mut answer.header,
         Answer::MoveLeader(answer) => &mut answer.header,
         Answer::Alarm(answer) => &mut answer.header,
+        Answer::Lock(answer) => &mut answer.header,
+        Answer::Unlock(answer) => &mut answer.header,
+        Answer::Campaign(answer) => &mut answer.header,
+        Answer::Proclaim(answer) => &mut answer.header,
+        Answer::Leader(answer) => &mut answer.header,
+        Answer::Resign(answer) => &mut answer.header,
     };
     header.as_mut()
 }

@@ -145,7 +145,7 @@ impl Recorder {
                 errors: (scene.alarms.iter())
                     .map(|(kind, member)| {
                         let kind = pb::AlarmType::try_from(*kind).unwrap().as_str_name();
-                        format!("memberID:{member} alarm:{kind} ")
+                        format!("memberID:{member} alarm:{kind}")
                     })
                     .collect(),
                 ..Default::default()

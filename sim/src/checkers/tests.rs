@@ -3,6 +3,7 @@
 mod black_box;
 mod good;
 mod leases;
+mod lines;
 mod reads;
 mod rest;
 mod streams;

@@ -31,6 +31,12 @@ pub(super) fn request(request: &Request) -> String {
         Request::LeaseKeepAlive(id) => format!("keep lease {id} alive"),
         Request::LeaseTimeToLive(request) => format!("time to live of lease {}", request.id),
         Request::HashKv(request) => format!("hash at {}", request.revision),
+        Request::Lock(lock) => format!("lock {} with lease {}", key_text(&lock.name), lock.lease),
+        Request::Unlock(unlock) => format!("unlock {}", key_text(&unlock.key)),
+        Request::Campaign(campaign) => {
+            format!("campaign in {} with lease {}", key_text(&campaign.name), campaign.lease)
+        }
+        Request::Leader(leader) => format!("who leads {}", key_text(&leader.name)),
         other => format!("{other:?}"),
     }
 }

@@ -217,6 +217,9 @@ fn candidates(setup: &Setup) -> Vec<Setup> {
     add(&|setup| setup.left_behind = 0);
     add(&|setup| setup.network = Network { latency: setup.network.latency, ..Network::CALM });
     add(&|setup| setup.workload.watchers = 0);
+    add(&|setup| (setup.workload.sessions, setup.workload.observers) = (0, 0));
+    add(&|setup| setup.workload.observers = 0);
+    add(&|setup| setup.workload.sessions = setup.workload.sessions.div_ceil(2));
     add(&|setup| setup.workload.clients = setup.workload.clients.div_ceil(2));
     add(&|setup| setup.workload.calls = setup.workload.calls.div_ceil(2));
     add(&|setup| setup.workload.calls = setup.workload.calls * 4 / 5);
@@ -230,6 +233,7 @@ fn candidates(setup: &Setup) -> Vec<Setup> {
     add(&|setup| setup.network.reorder = false);
     add(&|setup| setup.clocks = vec![(EXACT, 0); setup.clocks.len()]);
     add(&|setup| setup.tuning = Tuning { heartbeat_ms: setup.tuning.heartbeat_ms, ..Tuning::PLAIN });
+    add(&|setup| setup.tuning.quota_bytes = 0);
     add(&|setup| setup.workload.keys = setup.workload.keys.div_ceil(2));
     for step in 0..steps {
         add(&|setup| setup.plan.steps[step].lasts /= 2);

@@ -15,7 +15,7 @@ use crate::workload::revision;
 
 /// Looks at every call.
 pub fn look(case: &Case<'_>, found: &mut Found) {
-    let carried_out: BTreeSet<usize> = case.carried_out().collect();
+    let carried_out: BTreeSet<usize> = case.carried_out().map(|(number, _)| number).collect();
     let told = Told::new(&case.evidence.operations);
     for operation in &case.evidence.operations {
         match &operation.outcome {
@@ -95,8 +95,13 @@ fn refused(case: &Case<'_>, operation: &Operation, refusal: Refusal, found: &mut
         Refusal::LeaseTooLong => markers::REFUSED_TTL,
         Refusal::LeaseNotFound => markers::REFUSED_NO_LEASE,
         Refusal::LeaseExists => markers::REFUSED_LEASE_EXISTS,
-        // No run of these profiles fills its quota, or serves when it is corrupt.
-        Refusal::NoSpace | Refusal::Corrupt => return,
+        Refusal::NoElectionLeader => markers::REFUSED_NO_LEADER,
+        Refusal::NotElectionLeader => markers::REFUSED_NOT_LEADER,
+        Refusal::LeaderMissing => markers::REFUSED_LEADER_MISSING,
+        // It is heard at the end of a call of several steps.
+        Refusal::SessionExpired => return,
+        Refusal::NoSpace => markers::REFUSED_NO_SPACE,
+        Refusal::Corrupt => markers::REFUSED_CORRUPT,
     });
     match &operation.request {
         Request::Range(range) | Request::RangeStream(range) if refusal == Refusal::Compacted => {

@@ -2,13 +2,15 @@
 //! committed log. What only the members' loops show is marked by the monitor, while it happens.
 //!
 //! ```text
-//!   evidence, model, attribution (checkers::Case) --> calls, leases, watches --> Found --> trace
+//!   evidence, model, attribution (checkers::Case) --> alarms, calls, leases, sessions, watches --> Found --> trace
 //! ```
 //!
 //! No marker says that something is right: that is for the checkers, which see the same evidence.
 
+mod alarms;
 mod calls;
 mod leases;
+mod sessions;
 mod watches;
 
 use std::collections::BTreeMap;
@@ -38,8 +40,10 @@ impl Found {
 /// Marks what a run has reached, as of its end.
 pub fn mark(case: &Case<'_>, trace: &Trace, at: Time) {
     let mut found = Found::default();
+    alarms::look(case, &mut found);
     calls::look(case, &mut found);
     leases::look(case, &mut found);
+    sessions::look(case, &mut found);
     watches::look(case, &mut found);
     for (marker, times) in found.times {
         trace.mark_times(at, 0, marker, times);

@@ -46,9 +46,18 @@ refusals! {
     LeaseExists, 9, "etcdserver: lease already exists";
     NoSpace, 8, "etcdserver: mvcc: database space exceeded";
     Corrupt, 15, "etcdserver: corrupt cluster";
+    NoElectionLeader, 2, "election: no leader";
+    NotElectionLeader, 2, "election: not leader";
+    LeaderMissing, 2, "\"leader\" field must be provided";
+    SessionExpired, 2, "mutex: session is expired";
 }
 
 impl Refusal {
+    /// Whether the refused request has left no trace. A lock that came to nothing had a key in between.
+    pub fn leaves_nothing(self) -> bool {
+        self != Refusal::SessionExpired
+    }
+
     /// The refusal that a client heard; none when it heard something else.
     pub fn heard(failure: &Failure) -> Option<Self> {
         let same = |refusal: &&Refusal| (refusal.code(), refusal.text()) == (failure.code, &*failure.message);

@@ -205,6 +205,18 @@ impl Store {
         all.filter_map(|(_, versions)| at_revision(versions, at)).collect()
     }
 
+    /// The keys that stand in line for a lock or an election at a revision, in the order of their creation:
+    /// the first has the lock, or leads (etcd 6.12).
+    pub fn line(&self, name: &[u8], at: i64) -> Vec<&KeyValue> {
+        let prefix = [name, b"/"].concat();
+        let below = self.keys.range(Bytes::from(prefix.clone())..);
+        let in_line = below.take_while(|(key, _)| key.starts_with(&prefix));
+        let mut line: Vec<&KeyValue> =
+            in_line.filter_map(|(_, versions)| at_revision(versions, at)).collect();
+        line.sort_by_key(|record| record.create_revision);
+        line
+    }
+
     /// The keys that are attached to a lease at a revision, in key order.
     pub fn keys_of_lease(&self, lease: i64, at: i64) -> Vec<Bytes> {
         let records = self.keys.values().filter_map(|versions| at_revision(versions, at));

@@ -45,7 +45,7 @@ pub(super) fn read(
     for op in branch {
         let Some(Request::RequestRange(range)) = &op.request else { continue };
         check_revision(range.revision, moment)?;
-        let at = if range.revision == 0 { moment.revision } else { range.revision };
+        let at = if range.revision <= 0 { moment.revision } else { range.revision };
         let response = range::read(store, range, at, moment.revision);
         responses.push(pb::ResponseOp { response: Some(Response::ResponseRange(response)) });
     }
@@ -159,12 +159,13 @@ fn allow(
 }
 
 /// Whether a range inside a transaction may name this revision: 0 stands for the working state, and a
-/// negative one counts as compacted, unlike in a Range of its own.
+/// negative one is older than the compaction, unlike in a Range of its own; only while nothing was ever
+/// compacted it may be -1.
 fn check_revision(revision: i64, moment: Moment) -> Result<(), Refusal> {
     match revision {
         0 => Ok(()),
         asked if asked > moment.revision => Err(Refusal::Future),
-        asked if asked < 0 || asked < moment.compacted => Err(Refusal::Compacted),
+        asked if asked < moment.compacted => Err(Refusal::Compacted),
         _ => Ok(()),
     }
 }
@@ -205,7 +206,7 @@ impl Writing<'_> {
 
     /// Reads what the operations before have made, or the past. The header says what they have made.
     fn range(&self, request: &pb::RangeRequest) -> pb::RangeResponse {
-        let at = if request.revision == 0 { self.store.revision } else { request.revision };
+        let at = if request.revision <= 0 { self.store.revision } else { request.revision };
         range::read(self.store, request, at, self.store.revision)
     }
 

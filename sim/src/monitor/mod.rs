@@ -118,6 +118,7 @@ impl Monitor {
         let shadow = state.shadow(member);
         shadow.up = false;
         shadow.status = None;
+        (shadow.views, shadow.seen_applied) = (0, 0);
     }
 
     /// What a member last published in its current run.
@@ -274,6 +275,10 @@ impl Observer for MemberObserver {
                 if let Ok(Some(applied)) = committed.snapshot.applied() {
                     let shadow = state.shadow(self.member);
                     shadow.database = shadow.database.max(applied.index);
+                    if matches!(input, Input::Installed(_)) {
+                        // What it shows next comes from another database.
+                        shadow.views = 0;
+                    }
                 }
             }
             _ => {}

@@ -3,7 +3,8 @@
 //!
 //! From Raft, figure 2 (persistent state is updated before responding). A crash may keep more than was
 //! durable, never less: so what a member begins with must hold every entry that it had heard to be durable,
-//! unless the log task had been given something that replaces it.
+//! unless the log task had been given something that replaces it. What it begins with is a log that was
+//! written, not parts of two.
 
 use detcd::member::Recovered;
 use detcd::raft::MessageKind;
@@ -72,16 +73,29 @@ pub fn check_recovered(state: &mut State, member: MemberNumber, id: u64, recover
         .or_else(|| shadow.and_then(|shadow| shadow.volatile.chain_at(base_index)))
         .unwrap_or_default();
     let log = Log::new(recovered.hard_state, (base_index, base_chain), &recovered.entries);
+    let mixed = state.committed_chain(base_index).and_then(|_| mixed(state, &log));
     let complaint = shadow
         .filter(|shadow| shadow.known && !shadow.excused)
         .and_then(|shadow| missing(&shadow.durable, &shadow.volatile, shadow.database, &log, applied.index));
     if let Some(what) = complaint {
         state.violated(CLAIM, format!("m{member} begins again without {what}"));
     }
+    if let Some(what) = mixed.filter(|_| !state.shadow(member).excused) {
+        state.violated(CLAIM, format!("m{member} begins again with {what}"));
+    }
     let shadow = state.shadow(member);
     shadow.id = id;
     shadow.begins(log);
     shadow.database = applied.index;
+}
+
+/// An entry that stands behind others than in the log that first held it.
+fn mixed(state: &State, found: &Log) -> Option<String> {
+    found.entries.iter().find_map(|(index, slot)| {
+        let known = state.chains.get(&(*index, slot.term))?;
+        (*known != slot.chain)
+            .then(|| format!("entry {index} of term {} behind others than its own", slot.term))
+    })
 }
 
 /// What was durable and is not there.

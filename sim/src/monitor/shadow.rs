@@ -32,6 +32,10 @@ pub struct Shadow {
     pub votes: BTreeMap<u64, u64>,
     /// What it last published in this run.
     pub status: Option<MemberStatus>,
+    /// Views of this run that showed something new.
+    pub views: u64,
+    /// How far the last view of this run had applied the log.
+    pub seen_applied: u64,
 }
 
 /// A log and the promises beside it.

@@ -272,6 +272,24 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Adds leaders that are replaced without knowing it: cut off, or standing still, for about as long as an
+    /// election takes.
+    pub fn depose_leaders(&mut self, random: &mut Random, milliseconds: u64, election: u64) {
+        for _ in 0..random.random_range(2..=5) {
+            let action = if random.percent(60) {
+                Action::Pause(Target::Leader)
+            } else {
+                Action::Isolate(Target::Leader, Direction::Both)
+            };
+            let when = When::At(random.random_range(0..milliseconds.max(1)));
+            let lasts = random.log_uniform(election, 5 * election);
+            self.steps.push(Step { when, action, lasts });
+        }
+        self.steps.sort_by_key(Step::earliest);
+    }
+}
+
 /// How often an action is drawn for a step at most.
 const DRAWS: u32 = 3;
 
@@ -289,6 +307,7 @@ fn draw_when(random: &mut Random, at: u64) -> When {
                 markers::COMPACTION,
                 markers::OPENED_BEHIND,
                 markers::OLD_ENTRY_ON_MAJORITY,
+                markers::TAIL_OVERWRITTEN,
             ]);
             When::Reached(at, marker.into())
         }

@@ -97,13 +97,25 @@ pub fn page(setup: &Setup, verdict: &Verdict, events: &[Event], line: &str) -> S
         passed: broken.is_none(),
         verdict: broken.map_or_else(|| "all claims hold".to_owned(), |(_, text)| text.clone()),
         claim: verdict.claim().map(str::to_owned),
-        promise: String::new(),
+        promise: verdict.claim().and_then(promise).unwrap_or_default().to_owned(),
         command: line.to_owned(),
         members: setup.members,
         simulated: verdict.simulated,
         markers: verdict.markers.clone(),
     };
     render(&run, events)
+}
+
+/// What a claim promises, in the words of the documentation.
+fn promise(claim: &str) -> Option<&'static str> {
+    const DOCUMENTATION: &str = include_str!("../../../docs/simulation.md");
+    let name = format!("`{claim}`");
+    let rows = DOCUMENTATION
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once(" | "));
+    let (_, words) =
+        rows.into_iter().find(|(names, _)| format!("`{names}").split(", ").any(|part| part == name))?;
+    Some(words)
 }
 
 /// The HTML of a run. `events` may come in any order and with gaps; an event keeps its number.

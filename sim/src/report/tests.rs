@@ -149,3 +149,17 @@ fn a_large_run_is_a_small_page() {
     let bytes = render(&run, &events).len();
     assert!(bytes < events.len() * 50 + 200_000, "{bytes} bytes for {} events", events.len());
 }
+
+#[test]
+fn the_page_tells_what_the_broken_claim_promises() {
+    for bug in crate::planted::list() {
+        for claim in bug.claims.iter().map(|claim| claim.name()) {
+            assert!(
+                promise(claim).is_some_and(|words| words.len() > 10),
+                "docs/simulation.md lacks {claim:?}"
+            );
+        }
+    }
+    assert_eq!(promise("watch-caught"), None);
+    assert_eq!(promise("no-such-claim"), None);
+}

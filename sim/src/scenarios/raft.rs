@@ -23,6 +23,7 @@ const WRITES: Weights = Weights {
     hash: 0,
     status: 0,
     bad_request: 0,
+    alarm: 0,
 };
 
 pub(super) fn all() -> Vec<Script> {

@@ -22,6 +22,7 @@ const EVENTS: Weights = Weights {
     hash: 0,
     status: 0,
     bad_request: 0,
+    alarm: 0,
 };
 
 pub(super) fn all() -> Vec<Script> {

@@ -10,12 +10,15 @@ use detcd::proto::etcdserverpb::cluster_client::ClusterClient;
 use detcd::proto::etcdserverpb::kv_client::KvClient;
 use detcd::proto::etcdserverpb::lease_client::LeaseClient;
 use detcd::proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use detcd::proto::v3electionpb::election_client::ElectionClient;
+use detcd::proto::v3lockpb::lock_client::LockClient;
 use detcd::rt;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
 use crate::history::{Answer, Failure, MemberNumber, Outcome, Request};
+use crate::model::Refusal;
 use crate::world::{DirectChannel, World};
 
 /// A client's way to one member.
@@ -89,6 +92,12 @@ async fn call(channel: Channel, request: &Request) -> Outcome {
 pub fn judge(status: &Status) -> Outcome {
     let failure = Failure { code: status.code() as i32, message: status.message().to_owned() };
     match status.code() {
+        // Other losses of data are told to nobody as an answer.
+        Code::DataLoss if Refusal::heard(&failure) == Some(Refusal::Corrupt) => Outcome::Failed(failure),
+        // The services of locks and elections have one code for everything.
+        Code::Unknown if Refusal::heard(&failure).is_some_and(Refusal::leaves_nothing) => {
+            Outcome::Failed(failure)
+        }
         Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
@@ -106,6 +115,8 @@ async fn answer(channel: Channel, request: Request) -> Result<Answer, Status> {
     let kv = || KvClient::new(channel.clone());
     let lease = || LeaseClient::new(channel.clone());
     let maintenance = || MaintenanceClient::new(channel.clone());
+    let lock = || LockClient::new(channel.clone());
+    let election = || ElectionClient::new(channel.clone());
     Ok(match request {
         Request::Put(request) => Answer::Put(kv().put(request).await?.into_inner()),
         Request::Range(request) => Answer::Range(kv().range(request).await?.into_inner()),
@@ -133,6 +144,12 @@ async fn answer(channel: Channel, request: Request) -> Result<Answer, Status> {
             Answer::MoveLeader(maintenance().move_leader(request).await?.into_inner())
         }
         Request::Alarm(request) => Answer::Alarm(maintenance().alarm(request).await?.into_inner()),
+        Request::Lock(request) => Answer::Lock(lock().lock(request).await?.into_inner()),
+        Request::Unlock(request) => Answer::Unlock(lock().unlock(request).await?.into_inner()),
+        Request::Campaign(request) => Answer::Campaign(election().campaign(request).await?.into_inner()),
+        Request::Proclaim(request) => Answer::Proclaim(election().proclaim(request).await?.into_inner()),
+        Request::Leader(request) => Answer::Leader(election().leader(request).await?.into_inner()),
+        Request::Resign(request) => Answer::Resign(election().resign(request).await?.into_inner()),
     })
 }
 

@@ -1,11 +1,13 @@
 //! Draws requests: keys that collide, values that never do, revisions where it gets interesting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use detcd::limits::MAX_TXN_OPS;
 use detcd::proto::etcdserverpb as pb;
+use detcd::proto::v3electionpb::LeaderKey;
+use pb::alarm_request::AlarmAction;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request as Operation;
 use rand::Rng;
@@ -13,6 +15,7 @@ use rand::Rng;
 use super::Workload;
 use super::recorder::revision;
 use crate::history::{Answer, Outcome, Request, key_text};
+use crate::model::Refusal;
 use crate::random::{Draw, Random};
 
 /// What all clients together have learnt of the store. Clones share it.
@@ -28,6 +31,27 @@ struct Facts {
     leases: Vec<i64>,
     mod_revisions: BTreeMap<Bytes, i64>,
     values: BTreeMap<Bytes, Bytes>,
+    /// Alarms that somebody was told of: kind, member.
+    alarms: BTreeSet<(i32, u64)>,
+    /// Whether a client was refused for an alarm since the last one was cleared.
+    refused_by_alarm: bool,
+}
+
+impl Facts {
+    fn learn_alarms(&mut self, action: AlarmAction, told: &[pb::AlarmMember]) {
+        let told = told.iter().map(|alarm| (alarm.alarm, alarm.member_id));
+        match action {
+            AlarmAction::Get => self.alarms = told.collect(),
+            AlarmAction::Activate => self.alarms.extend(told),
+            AlarmAction::Deactivate => {
+                let cleared: BTreeSet<_> = told.collect();
+                self.alarms.retain(|alarm| !cleared.contains(alarm));
+            }
+        }
+        if action != AlarmAction::Activate {
+            self.refused_by_alarm = !self.alarms.is_empty();
+        }
+    }
 }
 
 impl Learnt {
@@ -52,22 +76,30 @@ pub struct Generator {
     count: u64,
     workload: Workload,
     learnt: Learnt,
+    /// Keys that the branch under way of a transaction writes already.
+    written: BTreeSet<Bytes>,
 }
 
 /// Every key begins with this.
 const PREFIX: &str = "k/";
 
+/// Percentage of requests that look after alarms, once a client was refused for one.
+const DISARM_PERCENT: u32 = 30;
+
 impl Generator {
     /// A generator for a client, which shares what is learnt with others.
     pub fn new(client: u32, workload: Workload, learnt: Learnt) -> Self {
-        Self { client, count: 0, workload, learnt }
+        Self { client, count: 0, workload, learnt, written: BTreeSet::new() }
     }
 
     /// The next request.
     pub fn next(&mut self, random: &mut Random) -> Request {
+        if self.learnt.lock().refused_by_alarm && random.percent(DISARM_PERCENT) {
+            return self.disarm();
+        }
         let weights = self.workload.weights;
         type Make = fn(&mut Generator, &mut Random) -> Request;
-        let choices: [(u32, Make); 16] = [
+        let choices: [(u32, Make); 17] = [
             (weights.put, |this, random| Request::Put(this.put(random))),
             (weights.get, Generator::get),
             (weights.list, Generator::list),
@@ -92,6 +124,7 @@ impl Generator {
             }),
             (weights.status, |_, _| Request::Status),
             (weights.bad_request, Generator::bad_request),
+            (weights.alarm, Generator::alarm),
         ];
         let total: u32 = choices.iter().map(|(weight, _)| weight).sum();
         let mut draw = random.random_range(0..total.max(1));
@@ -106,8 +139,13 @@ impl Generator {
 
     /// Takes in what an outcome tells.
     pub fn learn(&self, request: &Request, outcome: &Outcome) {
-        let Outcome::Answered(answer) = outcome else { return };
         let mut facts = self.learnt.lock();
+        if let Outcome::Failed(failure) = outcome
+            && matches!(Refusal::heard(failure), Some(Refusal::NoSpace | Refusal::Corrupt))
+        {
+            facts.refused_by_alarm = true;
+        }
+        let Outcome::Answered(answer) = outcome else { return };
         facts.revision = facts.revision.max(revision(answer));
         match (request, answer) {
             (Request::Put(put), Answer::Put(answer)) => {
@@ -127,6 +165,9 @@ impl Generator {
                 if facts.leases.len() > 8 {
                     facts.leases.remove(0);
                 }
+            }
+            (Request::Alarm(request), Answer::Alarm(answer)) => {
+                facts.learn_alarms(request.action(), &answer.alarms);
             }
             _ => {}
         }
@@ -153,7 +194,7 @@ impl Generator {
 
     fn lease(&self, random: &mut Random) -> i64 {
         let facts = self.learnt.lock();
-        if facts.leases.is_empty() || random.percent(3) {
+        if facts.leases.is_empty() || random.percent(6) {
             return random.random_range(-5..=100);
         }
         *random.pick(&facts.leases)
@@ -280,35 +321,66 @@ impl Generator {
     }
 
     fn txn(&mut self, random: &mut Random, depth: u32) -> pb::TxnRequest {
+        if depth == 0 {
+            self.written.clear();
+        }
         let compare = (0..random.random_range(0..=2)).map(|_| self.compare(random)).collect();
         let success = self.operations(random, depth);
+        if depth == 0 {
+            self.written.clear();
+        }
         let failure = if random.percent(60) { self.operations(random, depth) } else { Vec::new() };
         pb::TxnRequest { compare, success, failure }
     }
 
     fn operations(&mut self, random: &mut Random, depth: u32) -> Vec<pb::RequestOp> {
-        (0..random.random_range(0..=4))
-            .map(|_| {
-                operation(match random.random_range(0..12) {
-                    0..5 => Operation::RequestPut(self.put(random)),
-                    8 => Operation::RequestRange(pb::RangeRequest {
-                        key: self.key(random),
-                        revision: self.some_revision(random),
-                        ..Default::default()
-                    }),
-                    5..8 => match self.list(random) {
-                        Request::Range(range) | Request::RangeStream(range) => Operation::RequestRange(range),
-                        _ => Operation::RequestRange(pb::RangeRequest {
-                            key: self.key(random),
-                            ..Default::default()
-                        }),
-                    },
-                    9 | 10 => Operation::RequestDeleteRange(self.delete(random)),
-                    _ if depth < 2 => Operation::RequestTxn(self.txn(random, depth + 1)),
-                    _ => Operation::RequestPut(self.put(random)),
-                })
+        (0..random.random_range(0..=4)).map(|_| operation(self.operation(random, depth))).collect()
+    }
+
+    fn operation(&mut self, random: &mut Random, depth: u32) -> Operation {
+        let get = |this: &Self, random: &mut Random, revision| {
+            Operation::RequestRange(pb::RangeRequest {
+                key: this.key(random),
+                revision,
+                ..Default::default()
             })
-            .collect()
+        };
+        match random.random_range(0..13) {
+            8 => {
+                let revision = self.some_revision(random);
+                get(self, random, revision)
+            }
+            5..8 => match self.list(random) {
+                Request::Range(range) | Request::RangeStream(range) => Operation::RequestRange(range),
+                _ => get(self, random, 0),
+            },
+            9 | 10 => {
+                let mut delete = self.delete(random);
+                if delete.range_end.is_empty()
+                    && let Some(key) = self.unwritten(random)
+                {
+                    delete.key = key;
+                }
+                Operation::RequestDeleteRange(delete)
+            }
+            11 | 12 if depth < 2 => Operation::RequestTxn(self.txn(random, depth + 1)),
+            _ => {
+                let put = self.put(random);
+                match self.unwritten(random) {
+                    Some(key) => Operation::RequestPut(pb::PutRequest { key, ..put }),
+                    None => get(self, random, 0),
+                }
+            }
+        }
+    }
+
+    /// A key that the transaction under way does not write yet: writing one twice is refused, and not
+    /// interesting so often.
+    fn unwritten(&mut self, random: &mut Random) -> Option<Bytes> {
+        let careless = random.percent(5);
+        let key = (0..4).map(|_| self.key(random)).find(|key| careless || !self.written.contains(key))?;
+        self.written.insert(key.clone());
+        Some(key)
     }
 
     fn compare(&mut self, random: &mut Random) -> pb::Compare {
@@ -341,13 +413,41 @@ impl Generator {
         Request::Compact(pb::CompactionRequest { revision: revision.max(0), physical: random.percent(40) })
     }
 
+    /// Raises an alarm for some member or for none that there is, lists them, or clears one.
+    fn alarm(&mut self, random: &mut Random) -> Request {
+        let corrupt = random.percent(self.workload.corrupt_percent);
+        let kind = if corrupt { pb::AlarmType::Corrupt } else { pb::AlarmType::Nospace };
+        let known = self.learnt.lock().alarms.iter().next().copied();
+        let (action, (kind, member)) = match (random.random_range(0..10), known) {
+            (0..4, _) => (AlarmAction::Activate, (kind as i32, random.random_range(0..=3))),
+            (4..8, Some(known)) => (AlarmAction::Deactivate, known),
+            (4, None) => (AlarmAction::Deactivate, (kind as i32, random.random_range(0..=3))),
+            (8, _) => (AlarmAction::Get, (kind as i32, 0)),
+            _ => (AlarmAction::Get, (pb::AlarmType::None as i32, 0)),
+        };
+        alarm_request(action, kind, member)
+    }
+
+    /// What an operator does about a refusal: looks which alarms there are, and clears them.
+    fn disarm(&self) -> Request {
+        match self.learnt.lock().alarms.iter().next() {
+            Some((kind, member)) => alarm_request(AlarmAction::Deactivate, *kind, *member),
+            None => alarm_request(AlarmAction::Get, pb::AlarmType::None as i32, 0),
+        }
+    }
+
     fn lease_grant(&mut self, random: &mut Random) -> Request {
         let id = match random.random_range(0..4) {
             0 => random.random_range(1..=30),
             1 => -random.random_range(1..=5),
             _ => 0,
         };
-        Request::LeaseGrant(pb::LeaseGrantRequest { ttl: random.random_range(1..=6), id })
+        let ttl = if random.percent(self.workload.long_lease_percent) {
+            random.random_range(8..=20)
+        } else {
+            random.random_range(1..=6)
+        };
+        Request::LeaseGrant(pb::LeaseGrantRequest { ttl, id })
     }
 
     /// Requests that must be refused, and lose nothing.
@@ -395,6 +495,11 @@ impl Generator {
     }
 }
 
+/// A request about alarms.
+pub fn alarm_request(action: AlarmAction, kind: i32, member: u64) -> Request {
+    Request::Alarm(pb::AlarmRequest { action: action as i32, member_id: member, alarm: kind })
+}
+
 fn operation(request: Operation) -> pb::RequestOp {
     pb::RequestOp { request: Some(request) }
 }
@@ -430,7 +535,32 @@ pub fn describe(request: &Request) -> String {
         Request::Status => "status".into(),
         Request::MemberList(_) => "list members".into(),
         Request::MoveLeader(to) => format!("move the leadership to {:x}", to.target_id),
-        Request::Alarm(_) => "alarms".into(),
+        Request::Lock(lock) => format!("lock {} with lease {:x}", key_text(&lock.name), lock.lease),
+        Request::Unlock(unlock) => format!("unlock {}", key_text(&unlock.key)),
+        Request::Campaign(campaign) => {
+            let (name, value) = (key_text(&campaign.name), key_text(&campaign.value));
+            format!("campaign in {name} with {value}, lease {:x}", campaign.lease)
+        }
+        Request::Proclaim(proclaim) => {
+            format!("proclaim {} as {}", key_text(&proclaim.value), leader_key_text(&proclaim.leader))
+        }
+        Request::Leader(leader) => format!("who leads {}", key_text(&leader.name)),
+        Request::Resign(resign) => format!("resign as {}", leader_key_text(&resign.leader)),
+        Request::Alarm(alarm) => {
+            format!(
+                "{} {} of {:x}",
+                alarm.action().as_str_name(),
+                alarm.alarm().as_str_name(),
+                alarm.member_id
+            )
+        }
+    }
+}
+
+fn leader_key_text(leader: &Option<LeaderKey>) -> String {
+    match leader {
+        Some(leader) => format!("{} of {}", key_text(&leader.key), leader.rev),
+        None => "nobody".into(),
     }
 }
 

@@ -6,6 +6,8 @@
 //!                                          '---- what was learnt-'--> History
 //! ```
 //!
+//! Beside them are clients with sessions, which stand in line for locks and in elections.
+//!
 //! A client does one call after the other, on a member of its choice, and waits for each as long as its
 //! patience lasts. What it learns (revisions, leases) goes into what it asks next, so that reads of the
 //! past, compactions and compares hit the interesting places.
@@ -14,6 +16,7 @@ mod calls;
 mod client;
 mod generate;
 mod recorder;
+mod session;
 mod watcher;
 
 use rand::Rng;
@@ -21,8 +24,9 @@ use serde::{Deserialize, Serialize};
 
 pub use calls::{Channel, ask, call_in_time};
 pub use client::{move_leader, run_client};
-pub use generate::{Generator, Learnt};
+pub use generate::{Generator, Learnt, alarm_request};
 pub use recorder::{Recorder, revision};
+pub use session::{run_observer, run_session};
 pub use watcher::{run_full_watcher, run_watcher};
 
 use crate::random::{Draw, Random};
@@ -47,10 +51,22 @@ pub struct Workload {
     pub roaming_percent: u32,
     /// Clients with a watch stream, beside one on each member that hears everything.
     pub watchers: u32,
-    /// How often they do not read for a while, of a hundred times that they have read.
+    /// Clients with sessions: locks and elections.
+    pub sessions: u32,
+    /// Clients that observe elections.
+    pub observers: u32,
+    /// Locks, and as many elections.
+    pub lines: u32,
+    /// How often watchers do not read for a while, of a hundred times that they have read.
     pub slow_reader_percent: u32,
     /// Bytes of large values: a few if they are very large, else every fourth.
     pub large_value: usize,
+    /// Percentage of leases that live too long to run out in a run.
+    pub long_lease_percent: u32,
+    /// Whether it is one of the runs with many quick reads on all members, under leaders that are replaced.
+    pub reads_everywhere: bool,
+    /// Percentage of alarms raised by clients that say that data is corrupt, and stop every write.
+    pub corrupt_percent: u32,
     /// How often each kind of request is made, 0 for never.
     pub weights: Weights,
 }
@@ -76,6 +92,7 @@ pub struct Weights {
     pub hash: u32,
     pub status: u32,
     pub bad_request: u32,
+    pub alarm: u32,
 }
 
 impl Default for Workload {
@@ -89,8 +106,14 @@ impl Default for Workload {
             keys: 6,
             roaming_percent: 30,
             watchers: 1,
+            sessions: 0,
+            observers: 0,
+            lines: 1,
             slow_reader_percent: 2,
             large_value: 200,
+            long_lease_percent: 10,
+            reads_everywhere: false,
+            corrupt_percent: 0,
             weights: Weights {
                 put: 20,
                 get: 10,
@@ -136,12 +159,37 @@ impl Workload {
             keys: random.log_uniform(2, 30) as u32,
             roaming_percent: random.random_range(0..=60),
             watchers,
+            sessions: 0,
+            observers: 0,
+            lines: 1,
             // A batch of the log must be larger than a sector to be torn.
             large_value: *random.pick(&[200, 2000, 2000, 20_000]),
+            long_lease_percent: 10,
+            reads_everywhere: false,
+            corrupt_percent: 0,
             weights,
         };
         if random.percent(15) {
             workload.read_everywhere(random);
+        }
+        if random.percent(15) {
+            workload.weights.alarm = random.random_range(1..=4);
+            workload.corrupt_percent = if random.percent(50) { 15 } else { 0 };
+        }
+        if profile == Profile::Lease && random.percent(50) {
+            workload.long_lease_percent = 60;
+            workload.weights.keep_alive = random.random_range(1..=5);
+            workload.weights.time_to_live = 20;
+        }
+        let with_sessions = match profile {
+            Profile::Lease => 40,
+            Profile::Full => 30,
+            _ => 20,
+        };
+        if random.percent(with_sessions) {
+            workload.sessions = random.random_range(1..=4);
+            workload.observers = random.random_range(0..=2);
+            workload.lines = random.random_range(1..=2);
         }
         workload
     }
@@ -156,6 +204,7 @@ impl Workload {
         self.keys = random.random_range(2..=4);
         self.roaming_percent = 70;
         self.weights.get = 60;
+        self.reads_everywhere = true;
     }
 
     /// About how long the clients take when nothing goes wrong.
@@ -166,7 +215,7 @@ impl Workload {
 
 impl Weights {
     /// How many kinds there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// Switches one kind off, counted in the order of the fields; puts stay.
     pub fn clear(&mut self, kind: usize) {
@@ -185,6 +234,7 @@ impl Weights {
             &mut self.hash,
             &mut self.status,
             &mut self.bad_request,
+            &mut self.alarm,
             &mut self.get,
             &mut self.put,
         ];
@@ -216,6 +266,7 @@ impl Weights {
             hash: maybe(30, 3),
             status: maybe(20, 2),
             bad_request: maybe(30, 3),
+            alarm: 0,
         }
     }
 }

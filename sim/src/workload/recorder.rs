@@ -2,12 +2,19 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use detcd::proto::etcdserverpb as pb;
+use detcd::proto::v3electionpb as election;
 
 use super::generate::describe;
 use crate::clock::true_time;
-use crate::history::{Answer, Failure, MemberNumber, Operation, Outcome, Request, Stream, Word, key_text};
+use crate::history::{
+    Answer, Failure, MemberNumber, Observation, Operation, Outcome, Request, Stream, Word, key_text,
+};
 use crate::trace::{Trace, What};
+
+/// In the trace observers of elections are streams with numbers from here on.
+const FIRST_OBSERVER: usize = 10_000;
 
 /// The history of a run. Clones write to the same one.
 #[derive(Clone)]
@@ -20,6 +27,7 @@ pub struct Recorder {
 struct State {
     operations: Vec<Operation>,
     streams: Vec<Stream>,
+    observations: Vec<Observation>,
     answered: u64,
     open: u64,
     overlapped: bool,
@@ -110,6 +118,68 @@ impl Recorder {
         self.trace.note(now, member, What::Watch { stream, client, heard, watcher, revision, text });
     }
 
+    /// An observer of an election begins. Gives its number.
+    pub fn observes(&self, client: u32, member: MemberNumber, name: Bytes) -> usize {
+        let opened = true_time();
+        let text = self.text(|| format!("observe {}", key_text(&name)));
+        let number = {
+            let mut state = self.lock();
+            let number = state.observations.len();
+            let words = Vec::new();
+            state.observations.push(Observation {
+                number,
+                client,
+                member,
+                name,
+                opened,
+                words,
+                ended: false,
+            });
+            number
+        };
+        self.note_observation(number, client, member, false, 0, text);
+        number
+    }
+
+    /// What an observer hears; none when it has ended.
+    pub fn observed(&self, number: usize, word: Option<election::LeaderResponse>) {
+        let now = true_time();
+        let (revision, text) = match &word {
+            Some(word) => {
+                let revision = word.header.as_ref().map_or(0, |header| header.revision);
+                (revision, self.text(|| leader_text(word)))
+            }
+            None => (0, self.text(|| "end".into())),
+        };
+        let (client, member) = {
+            let mut state = self.lock();
+            let observation = &mut state.observations[number];
+            match word {
+                Some(word) => observation.words.push((now, word)),
+                None => observation.ended = true,
+            }
+            (observation.client, observation.member)
+        };
+        self.note_observation(number, client, member, true, revision, text);
+    }
+
+    fn note_observation(
+        &self,
+        number: usize,
+        client: u32,
+        member: MemberNumber,
+        heard: bool,
+        revision: i64,
+        text: String,
+    ) {
+        let stream = FIRST_OBSERVER + number;
+        self.trace.note(
+            true_time(),
+            member,
+            What::Watch { stream, client, heard, watcher: 0, revision, text },
+        );
+    }
+
     /// Calls that were answered so far.
     pub fn answered(&self) -> u64 {
         self.lock().answered
@@ -126,9 +196,9 @@ impl Recorder {
     }
 
     /// The history so far.
-    pub fn history(&self) -> (Vec<Operation>, Vec<Stream>) {
+    pub fn history(&self) -> (Vec<Operation>, Vec<Stream>, Vec<Observation>) {
         let state = self.lock();
-        (state.operations.clone(), state.streams.clone())
+        (state.operations.clone(), state.streams.clone(), state.observations.clone())
     }
 
     fn text(&self, make: impl FnOnce() -> String) -> String {
@@ -162,6 +232,12 @@ pub fn revision(answer: &Answer) -> i64 {
         Answer::MemberList(answer) => &answer.header,
         Answer::MoveLeader(answer) => &answer.header,
         Answer::Alarm(answer) => &answer.header,
+        Answer::Lock(answer) => &answer.header,
+        Answer::Unlock(answer) => &answer.header,
+        Answer::Campaign(answer) => &answer.header,
+        Answer::Proclaim(answer) => &answer.header,
+        Answer::Leader(answer) => &answer.header,
+        Answer::Resign(answer) => &answer.header,
     };
     header.as_ref().map_or(0, |header| header.revision)
 }
@@ -203,11 +279,33 @@ fn describe_answer(answer: &Answer) -> String {
             answer.hash, answer.hash_revision, answer.compact_revision
         ),
         Answer::Status(answer) => format!("leader {:x} term {}", answer.leader, answer.raft_term),
+        Answer::Alarm(answer) => format!("alarms {:?}", answer.alarms),
+        Answer::Lock(answer) => format!("holds {}", key_text(&answer.key)),
+        Answer::Campaign(answer) => match &answer.leader {
+            Some(leader) => format!("leads by {} of {}", key_text(&leader.key), leader.rev),
+            None => "leads by no key".into(),
+        },
+        Answer::Leader(answer) => leader_text(answer),
         Answer::Compact(_)
         | Answer::LeaseRevoke(_)
         | Answer::MemberList(_)
         | Answer::MoveLeader(_)
-        | Answer::Alarm(_) => "done".into(),
+        | Answer::Unlock(_)
+        | Answer::Proclaim(_)
+        | Answer::Resign(_) => "done".into(),
+    }
+}
+
+fn leader_text(word: &election::LeaderResponse) -> String {
+    match word.kv.as_ref().and_then(|kv| kv.decode().ok()) {
+        Some(kv) => format!(
+            "{} of {} leads, says {} at {}",
+            key_text(&kv.key),
+            kv.create_revision,
+            key_text(&kv.value),
+            kv.mod_revision
+        ),
+        None => "nobody leads".into(),
     }
 }
 

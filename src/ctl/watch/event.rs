@@ -1,19 +1,18 @@
 //! One answer of a watch: shown, and its events handed to the user's command.
 
-use std::ffi::{OsStr, OsString};
-use std::io;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
 use tonic::Status;
 
 use crate::ctl::failure::{Exit, Failure, describe};
 use crate::ctl::golang::quote;
 use crate::ctl::output::Answer;
+use crate::ctl::process::{Unsuccessful, run};
 use crate::ctl::session::{Session, print};
 use crate::proto::etcdserverpb::WatchResponse;
 use crate::proto::{EncodedEvent, EventType};
-use crate::rt;
 
 /// Shows an answer, then runs `command`, if there is one, for each of its events.
 ///
@@ -29,7 +28,7 @@ pub async fn show(session: &Session, answer: &WatchResponse, command: &[OsString
         for event in &answer.events {
             let mut process = Command::new(program);
             process.args(arguments).envs(variables(event, revision)?);
-            if let Some(error) = error_of(program, rt::blocking(move || process.status()).await) {
+            if let Err(Unsuccessful { error, .. }) = run(process).await {
                 eprintln!("command {} error ({error})", words(command));
                 return Err(Failure::new(Exit::Error, ""));
             }
@@ -72,23 +71,6 @@ fn variables(event: &EncodedEvent, revision: i64) -> Result<[(&'static str, Stri
     ])
 }
 
-/// What went wrong with a command, as Go says it.
-fn error_of(program: &OsStr, result: io::Result<ExitStatus>) -> Option<String> {
-    use std::os::unix::process::ExitStatusExt;
-    let error = match result {
-        Ok(status) if status.success() => return None,
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("exit status {code}"),
-            (None, signal) => format!("signal: {}", signal.unwrap_or_default()),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !program.as_bytes().contains(&b'/') => {
-            format!("exec: {}: executable file not found in $PATH", quote(program.as_bytes()))
-        }
-        Err(error) => error.to_string(),
-    };
-    Some(error)
-}
-
 /// A command as Go prints a list of quoted strings.
 fn words(command: &[OsString]) -> String {
     let words: Vec<String> = command.iter().map(|word| quote(word.as_bytes())).collect();
@@ -114,14 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_commands_are_told_as_go_does() {
-        use std::os::unix::process::ExitStatusExt;
-        let status = |raw| error_of(OsStr::new("x"), Ok(ExitStatus::from_raw(raw)));
-        assert_eq!(status(0), None);
-        assert_eq!(status(3 << 8).as_deref(), Some("exit status 3"));
-        assert_eq!(status(9).as_deref(), Some("signal: 9"));
-        let missing = error_of(OsStr::new("x"), Err(io::ErrorKind::NotFound.into()));
-        assert_eq!(missing.as_deref(), Some("exec: \"x\": executable file not found in $PATH"));
+    fn a_command_is_told_as_go_prints_a_list() {
         assert_eq!(words(&["sh".into(), "-c".into(), "exit 3".into()]), "[\"sh\" \"-c\" \"exit 3\"]");
     }
 

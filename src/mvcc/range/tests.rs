@@ -21,7 +21,7 @@ impl Fixture {
     fn new() -> Self {
         let backend = MemoryBackend::default();
         // Hardly any memory, so that most values are read from the database once they are there.
-        let config = StoreConfig { value_cache_bytes: 40, recent_bytes: 1 };
+        let config = StoreConfig { value_cache_bytes: 40, recent_bytes: 1, page_records: 3 };
         let (store, _) = Store::restore(backend.snapshot(), config).unwrap();
         Self { store, backend, past: vec![BTreeMap::new(); 2] }
     }

@@ -55,7 +55,7 @@ struct Member {
     committed: usize,
 }
 
-const CONFIG: StoreConfig = StoreConfig { value_cache_bytes: 60, recent_bytes: 600 };
+const CONFIG: StoreConfig = StoreConfig { value_cache_bytes: 60, recent_bytes: 600, page_records: 3 };
 
 impl Member {
     fn new() -> Self {

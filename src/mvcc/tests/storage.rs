@@ -17,7 +17,10 @@ fn put_large(store: &mut Store, key: String) {
 #[test]
 fn values_stay_in_memory_until_the_database_has_them() {
     let mut backend = MemoryBackend::default();
-    let mut store = restore(&backend, StoreConfig { value_cache_bytes: 5_000, recent_bytes: 0 });
+    let mut store = restore(
+        &backend,
+        StoreConfig { value_cache_bytes: 5_000, recent_bytes: 0, ..StoreConfig::default() },
+    );
     for number in 0..50 {
         put_large(&mut store, format!("k{number:02}"));
     }
@@ -31,7 +34,10 @@ fn values_stay_in_memory_until_the_database_has_them() {
 #[test]
 fn a_value_that_is_read_is_spared_once() {
     let mut backend = MemoryBackend::default();
-    let mut store = restore(&backend, StoreConfig { value_cache_bytes: 5_000, recent_bytes: 0 });
+    let mut store = restore(
+        &backend,
+        StoreConfig { value_cache_bytes: 5_000, recent_bytes: 0, ..StoreConfig::default() },
+    );
     let resident = |store: &Store, key: &str| store.view().get(key.as_bytes()).unwrap().resident.is_some();
     for number in 0..9 {
         put_large(&mut store, format!("k{number}"));

@@ -148,6 +148,8 @@ pub struct ServerConfig {
     pub initial_election_tick_advance: bool,
     /// Whether a member asks if an election could be won before it begins one.
     pub pre_vote: bool,
+    /// Whether client ports serve the JSON gateway.
+    pub enable_grpc_gateway: bool,
     /// Entries kept behind a release for followers that lag a little.
     pub snapshot_catchup_entries: u64,
 

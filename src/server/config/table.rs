@@ -109,7 +109,7 @@ const MEMBER: &[Flag] = &[
     ),
     no_effect::<bool>("socket-reuse-port", "false", "Set SO_REUSEPORT on listeners."),
     no_effect::<bool>("socket-reuse-address", "false", "Set SO_REUSEADDR on listeners. It is always set."),
-    no_effect::<bool>("enable-grpc-gateway", "true", "Serve the JSON gateway."),
+    sets("enable-grpc-gateway", "true", "Serve the JSON gateway.", |c, v| put(&mut c.enable_grpc_gateway, v)),
     no_effect::<Duration>("raft-read-timeout", "5s", "Longest read from a peer's connection."),
     no_effect::<Duration>("raft-write-timeout", "5s", "Longest write to a peer's connection."),
     sets("feature-gates", "", "Features in trial, as Name=true,Name=false,...", |c, v| {

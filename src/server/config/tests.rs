@@ -80,7 +80,7 @@ fn without_flags_everything_has_etcds_default() {
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(600));
     assert_eq!((config.log_level, config.log_format), (LogLevel::Info, LogFormat::Json));
     assert_eq!(config.log_outputs, [LogOutput::Stderr]);
-    assert!(config.pre_vote);
+    assert!(config.pre_vote && config.enable_grpc_gateway);
     assert!(!config.feature_gates.lease_checkpoint());
     check_warning(&config, "it isn't recommended to use default name");
     check_warning(&config, "'data-dir' was empty; using default: default.etcd");

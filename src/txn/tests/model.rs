@@ -79,9 +79,10 @@ impl Working<'_> {
         let keys = match request.revision {
             0 => &self.keys,
             revision if revision > self.model.revision() => return Err(RequestError::FutureRevision),
-            revision if revision < self.model.compact_revision || revision < 0 => {
+            revision if revision < self.model.compact_revision => {
                 return Err(RequestError::Compacted);
             }
+            ..0 => &self.keys,
             revision => &self.model.past[revision as usize],
         };
         let range = KeyRange::from_wire(request.key.clone(), request.range_end.clone());

@@ -279,7 +279,8 @@ fn ranges_name_revisions_before_the_transaction() {
     check_txn_trace(ops(4), "5: put@5[] get@5[a=1,b=1,c=1]");
     check_txn_trace(ops(2), "5: put@5[] get@5[a=1]");
     check_txn_error(ops(5), RequestError::FutureRevision);
-    check_txn_error(ops(-1), RequestError::Compacted);
+    check_txn_trace(ops(-1), "5: put@5[] get@5[a=2,b=1,c=1]");
+    check_txn_error(ops(-2), RequestError::Compacted);
     check_txn_trace(then(vec![get_at_op("a", "\0", 3)]), "4: get@4[a=1,b=1]");
     // The branch that is not taken is not checked.
     check_txn_trace(both(gets(1), vec![get_at_op("a", "", 9)]), "4: get@4[a=1]");

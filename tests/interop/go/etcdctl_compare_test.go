@@ -3,6 +3,7 @@ package interop
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -216,7 +217,7 @@ func runUntil(t testing.TB, path, text string, args []string) string {
 		line := running.lines(t, 1)[0]
 		lines = append(lines, line)
 		if strings.Contains(line, text) {
-			running.interrupt(t)
+			running.end(t, os.Interrupt)
 			return strings.Join(lines, "\n")
 		}
 	}
@@ -274,7 +275,7 @@ func compareMirrors(t *testing.T, path, version string, servers []*comparedServe
 				break
 			}
 		}
-		mirror.interrupt(t)
+		mirror.end(t, os.Interrupt)
 		want := fmt.Sprintf("[PUT %[1]sa=before PUT %[1]sb=after DELETE %[1]sa=]", target)
 		same(t, s.name, fmt.Sprint(seen), want)
 	}

@@ -1,12 +1,9 @@
 package interop
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -181,7 +178,7 @@ func ctlTxn(t *testing.T, c *cluster.Cluster) {
 func ctlWatch(t *testing.T, c *cluster.Cluster) {
 	ctl(t, c, "put", "cw/a", "1")
 	first := printsJSON[jsonRange](t, c, "get", "cw/a").Header.Revision
-	watch := startCtl(t, c, "watch", "cw/", "--prefix", "--prev-kv", fmt.Sprint("--rev=", first))
+	watch := startTool(t, c, etcdctlPath, "watch", "cw/", "--prefix", "--prev-kv", fmt.Sprint("--rev=", first))
 	like(t, "history", watch.lines(t, 3), []string{"PUT", "cw/a", "1"})
 	ctl(t, c, "put", "cw/a", "2")
 	ctl(t, c, "del", "cw/a")
@@ -209,16 +206,16 @@ func ctlLease(t *testing.T, c *cluster.Cluster) {
 }
 
 func ctlLock(t *testing.T, c *cluster.Cluster) {
-	lock := startCtl(t, c, "lock", "ctl-lock")
+	lock := startTool(t, c, etcdctlPath, "lock", "ctl-lock")
 	like(t, "lock", lock.lines(t, 1), []string{"ctl-lock/[0-9a-f]+"})
-	lock.interrupt(t)
+	lock.end(t, os.Interrupt)
 	prints(t, c, "", "get", "ctl-lock", "--prefix")
 
-	elect := startCtl(t, c, "elect", "ctl-elect", "me")
+	elect := startTool(t, c, etcdctlPath, "elect", "ctl-elect", "me")
 	like(t, "elect", elect.lines(t, 2), []string{"ctl-elect/[0-9a-f]+", "me"})
-	listen := startCtl(t, c, "elect", "-l", "ctl-elect")
+	listen := startTool(t, c, etcdctlPath, "elect", "-l", "ctl-elect")
 	like(t, "observe", listen.lines(t, 2), []string{"ctl-elect/[0-9a-f]+", "me"})
-	elect.interrupt(t)
+	elect.end(t, os.Interrupt)
 }
 
 type jsonStatuses []struct {
@@ -412,73 +409,4 @@ func ctlCompaction(t *testing.T, c *cluster.Cluster) {
 func lastLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return lines[len(lines)-1]
-}
-
-// runningCtl is an etcdctl that goes on until it is interrupted.
-type runningCtl struct {
-	cmd   *exec.Cmd
-	lined chan string
-}
-
-func startCtl(t testing.TB, c *cluster.Cluster, args ...string) *runningCtl {
-	t.Helper()
-	return startProgram(t, etcdctlPath, append([]string{"--endpoints", strings.Join(c.Endpoints(), ",")}, args...)...)
-}
-
-// startProgram starts an etcdctl of any version.
-func startProgram(t testing.TB, path string, args ...string) *runningCtl {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, path, args...)
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r := &runningCtl{cmd, make(chan string)}
-	go func() {
-		defer close(r.lined)
-		for scanner := bufio.NewScanner(stdout); scanner.Scan(); {
-			select {
-			case r.lined <- scanner.Text():
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return r
-}
-
-// lines waits for the next count lines.
-func (r *runningCtl) lines(t testing.TB, count int) []string {
-	t.Helper()
-	var lines []string
-	ctx := deadline(t)
-	for len(lines) < count {
-		select {
-		case line, open := <-r.lined:
-			if !open {
-				t.Fatalf("etcdctl ended after %q", lines)
-			}
-			lines = append(lines, line)
-		case <-ctx.Done():
-			t.Fatalf("etcdctl printed only %q", lines)
-		}
-	}
-	return lines
-}
-
-// interrupt ends it as ctrl-C does and waits until it has cleaned up.
-func (r *runningCtl) interrupt(t testing.TB) {
-	t.Helper()
-	if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	for range r.lined {
-	}
-	// Its exit code after a signal is no promise of etcd's.
-	_ = r.cmd.Wait()
 }

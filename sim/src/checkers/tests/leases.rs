@@ -1,5 +1,6 @@
 //! Leases: too early, too late, promised and not kept.
 
+use detcd::apply::Command;
 use detcd::proto::etcdserverpb as pb;
 
 use crate::checkers::testing::*;
@@ -118,4 +119,40 @@ fn a_lease_that_nobody_renews_goes_in_time_once_the_cluster_is_healed() {
     let number = recorder.call(0, 1, Request::LeaseKeepAlive(1));
     recorder.evidence.operations[number].called = 45 * SECOND;
     recorder.expect_good();
+}
+
+#[test]
+fn a_rest_that_the_log_tells_is_not_forgotten() {
+    let checkpoint = |remaining_ttl| {
+        let checkpoints = vec![pb::LeaseCheckpoint { id: 1, remaining_ttl }];
+        Command::LeaseCheckpoint(pb::LeaseCheckpointRequest { checkpoints })
+    };
+    let told = |recorder: &mut Recorder, ttl| {
+        let number = recorder.read(time_to_live(1));
+        description(recorder, number).ttl = ttl;
+    };
+    let mut recorder = Recorder::new();
+    recorder.write(grant(1, 100));
+    recorder.now += 60 * SECOND;
+    recorder.log(checkpoint(40));
+    // A new leader may add to it.
+    told(&mut recorder, 42);
+    recorder.expect_good();
+    told(&mut recorder, 43);
+    recorder.expect_bad(lease::check, "entry 3 of the log left 40 s");
+    // Unless it was renewed.
+    let mut recorder = Recorder::new();
+    recorder.write(grant(1, 100));
+    recorder.now += 60 * SECOND;
+    recorder.log(checkpoint(40));
+    recorder.read(Request::LeaseKeepAlive(1));
+    recorder.log(checkpoint(0));
+    told(&mut recorder, 100);
+    recorder.expect_good();
+    recorder.log(checkpoint(40));
+    recorder.now += SECOND;
+    recorder.log(checkpoint(42));
+    recorder.expect_good();
+    recorder.log(checkpoint(0));
+    recorder.expect_bad(lease::check, "leaves 100 s of lease 1, entry 6 before it left 42 s");
 }

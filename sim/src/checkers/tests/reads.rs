@@ -226,4 +226,8 @@ fn an_alarm_that_no_quota_explains_is_seen() {
     let mut recorder = three_puts();
     recorder.log(command(&alarm(AlarmAction::Activate, pb::AlarmType::Nospace)));
     recorder.expect_bad(quota::check, "no quota can be reached");
+    recorder.options.small_quota = true;
+    recorder.expect_good();
+    recorder.log(command(&alarm(AlarmAction::Activate, pb::AlarmType::Corrupt)));
+    recorder.expect_bad(quota::check, "raises CORRUPT of 1, and no client asked for that");
 }

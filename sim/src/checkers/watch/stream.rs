@@ -1,6 +1,6 @@
 //! One stream, replayed word by word.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use detcd::proto::etcdserverpb::watch_request::RequestUnion;
@@ -29,6 +29,8 @@ pub(super) struct Replay<'a> {
     pub(super) creates: VecDeque<WatchCreateRequest>,
     /// The watchers that there are.
     pub(super) watchers: BTreeMap<i64, Watcher>,
+    /// Watchers that compaction has ended and nobody has cancelled since: their ids are taken.
+    ended: BTreeSet<i64>,
     /// Cancellations that were asked for and not answered. One of no watcher gets no answer.
     pub(super) cancels: BTreeMap<i64, Vec<usize>>,
     /// Watchers that were asked for so far.
@@ -49,6 +51,7 @@ pub(super) fn replay<'a>(case: &'a Case<'a>, stream: &'a Stream) -> Replay<'a> {
         found: Vec::new(),
         creates: VecDeque::new(),
         watchers: BTreeMap::new(),
+        ended: BTreeSet::new(),
         cancels: BTreeMap::new(),
         asked: 0,
         is_over: false,
@@ -157,7 +160,7 @@ impl Replay<'_> {
             Some(Refusal::Compacted.text())
         } else if Interval::new(&request.key, &request.range_end).is_empty() {
             Some(EMPTY_RANGE)
-        } else if request.watch_id != 0 && self.watchers.contains_key(&request.watch_id) {
+        } else if request.watch_id != 0 && self.is_taken(request.watch_id) {
             Some(DUPLICATE_ID)
         } else {
             None
@@ -165,22 +168,31 @@ impl Replay<'_> {
     }
 
     fn next_free_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
         self.next_id - 1
     }
 
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.ended.contains(&id)
+    }
+
     fn canceled(&mut self, at: Time, response: &WatchResponse) -> Result<(), String> {
         let id = response.watch_id;
-        let Some(watcher) = self.watchers.remove(&id) else {
+        let watcher = self.watchers.remove(&id);
+        if watcher.is_none() && !self.ended.remove(&id) {
             return Err("its end, though there is no such watcher".to_owned());
-        };
+        }
         if !response.cancel_reason.is_empty() {
             return Err(format!("its end for no reason that there can be: {}", response.cancel_reason));
         }
         if response.compact_revision != 0 {
+            let Some(watcher) = watcher else {
+                return Err("its end by compaction a second time".to_owned());
+            };
+            self.ended.insert(id);
             return self.check_compacted(at, response, &watcher);
         }
         match self.cancels.get_mut(&id).and_then(Vec::pop) {
@@ -231,6 +243,9 @@ impl Replay<'_> {
         self.progress_asked -= 1;
         if self.watchers.is_empty() {
             return Err("progress of a stream without watchers".to_owned());
+        }
+        if let Some(id) = self.ended.first() {
+            return Err(format!("progress of the stream, though watcher {id} was ended by compaction"));
         }
         for (id, watcher) in &mut self.watchers {
             if !watcher.broken
