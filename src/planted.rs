@@ -157,7 +157,7 @@ bugs! {
 
     ReplayKeepsOldTail, "replay-keeps-old-tail",
         "When the log is read, an entry that replaces another leaves those behind it.",
-        [Agreement, Promises, NoPanic, Liveness];
+        [WalRecovery, Promises, Agreement, NoPanic, Liveness];
 
     // Replication.
     VoteBeforeDurable, "vote-before-durable",
@@ -218,6 +218,12 @@ bugs! {
         "A write is acknowledged before a view that shows it is published.",
         [Linearizable];
 
+    SerializableIfAny, "serializable-if-any",
+        "A transaction of reads is answered from what the member has if one of them may be.",
+        [Linearizable];
+    StreamReadsLocally, "stream-reads-locally",
+        "A streamed range is answered from what the member has.",
+        [Linearizable];
     ReadFollowsAnother, "read-follows-another",
         "A read whose index is not applied yet is served together with one whose index is.",
         [Linearizable];
@@ -320,6 +326,12 @@ bugs! {
     PageSplitsRevision, "page-splits-revision",
         "Watchers that read history miss the rest of a revision that does not fit into a page.",
         [Watch, WatchCaughtUp];
+    CompactionNotResumed, "compaction-not-resumed",
+        "A restart forgets that the work of a compaction is not done.",
+        [Compaction];
+    CompactionSkipsEntry, "compaction-skips-entry",
+        "Each step of a compaction passes over one record.",
+        [Compaction];
     HashCountsTombstones, "hash-counts-tombstones",
         "The hash covers tombstones that a compaction removes.",
         [Serializable, Convergence];

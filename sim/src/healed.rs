@@ -29,6 +29,9 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 /// Seconds that the leases of questions live: longer than the questions wait.
 const PROBE_TTL: i64 = 30;
 
+/// Simulated milliseconds that a run may wait for the work of compactions.
+const COMPACTION_MS: u64 = 4_000;
+
 /// The client that waits for a lock while client 0 has it.
 const PROBE_WAITER: u32 = 999;
 
@@ -243,6 +246,33 @@ async fn hands_over(
         probe(world, recorder, holder, Request::LeaseRevoke(pb::LeaseRevokeRequest { id })).await;
     }
     got_it
+}
+
+/// Every database holds what compactions keep and nothing else, where the settings let that come about soon.
+pub async fn must_have_compacted(world: &World) -> Result<(), Violation> {
+    if world.monitor().compacted() < 0 {
+        return Ok(());
+    }
+    let setup = world.setup();
+    let batch = if setup.buggify { 1 } else { setup.tuning.compaction_batch };
+    for member in world.members().filter(|member| is_well(world, *member)) {
+        let steps = world.monitor().record_count(member).div_ceil(batch) as u64;
+        let milliseconds = steps * setup.tuning.compaction_pause_ms;
+        if milliseconds > COMPACTION_MS {
+            continue;
+        }
+        let bound = 40 * setup.tuning.backend_interval_ms + 2 * milliseconds + 5_000;
+        if wait_until(world, bound, || world.monitor().wrong_record(member).is_none()).await.is_err() {
+            stop_if_violated(world)?;
+            let Some(wrong) = world.monitor().wrong_record(member) else { continue };
+            let text = format!(
+                "{bound} ms after the last request the database of m{member} {wrong}, compacted up to {}",
+                world.monitor().compacted()
+            );
+            return Err(Violation::new("compaction", text));
+        }
+    }
+    Ok(())
 }
 
 /// Revokes all leases that are left and were granted for at least so many seconds.

@@ -22,8 +22,8 @@ use crate::coverage;
 use crate::disk::charge_blocking_work;
 use crate::evidence::{ClockBounds, Evidence, Violation};
 use crate::healed::{
-    clear_alarms, come_to_rest, must_hand_over, must_serve, read_at_rest, revoke_leases, stop_if_violated,
-    wait_until,
+    clear_alarms, come_to_rest, must_hand_over, must_have_compacted, must_serve, read_at_rest, revoke_leases,
+    stop_if_violated, wait_until,
 };
 use crate::history::{Contents, MemberNumber, Request, Stream, Time, Word};
 use crate::nemesis::{Action, ClockFault, perform, restart_fallen};
@@ -376,6 +376,7 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
         let _ = task.await;
     }
     let contents = read_at_rest(world).await?;
+    must_have_compacted(world).await?;
     stop_if_violated(world)?;
     Ok(Rest { healed, caught_up, contents })
 }

@@ -217,7 +217,11 @@ impl Setup {
         let milliseconds = workload.milliseconds();
         let mut plan = Plan::draw(&mut stream(seed, "nemesis"), profile, members, milliseconds);
         if workload.reads_everywhere && members > 1 {
-            plan.depose_leaders(&mut stream(seed, "deposed leaders"), milliseconds, tuning.election_ms());
+            let mut random = stream(seed, "in the dark");
+            plan.leave_in_the_dark(&mut random, milliseconds, tuning.election_ms());
+            if random.percent(50) {
+                tuning.catchup_entries = random.log_uniform(1, 10);
+            }
         }
         let left_behind =
             if members >= 3 && topology.percent(25) { topology.random_range(1..=members) } else { 0 };

@@ -100,6 +100,11 @@ impl Store {
             }
             pass.cursor = Some(entry.clone());
         }
+        if planted::is(Bug::CompactionSkipsEntry)
+            && let Some(&(entry, _)) = past.peek()
+        {
+            pass.cursor = Some(entry.clone());
+        }
         let at_end = past.peek().is_none();
         remove_all(&mut self.state.history, &removed);
         self.pending.removed_records.extend(removed.iter().map(|entry| entry.revision));

@@ -81,7 +81,8 @@ impl Store {
             pending: BackendBatch::default(),
             cache,
             recent_bytes: config.recent_bytes,
-            compaction: (scheduled > finished).then(|| Pass::new(scheduled)),
+            compaction: (scheduled > finished && !planted::is(Bug::CompactionNotResumed))
+                .then(|| Pass::new(scheduled)),
         };
         Ok((store, attached))
     }

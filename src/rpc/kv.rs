@@ -20,6 +20,7 @@ use crate::apply::Reply;
 use crate::limits;
 use crate::member::{self, MemberView};
 use crate::mvcc::range::{self, RangeQuery, RangeScan};
+use crate::planted::{self, Bug};
 use crate::proto::EncodedKeyValue;
 use crate::proto::etcdserverpb::kv_server::Kv;
 use crate::proto::etcdserverpb::{
@@ -154,7 +155,7 @@ impl Kv for Rpc {
         let (metadata, _, request) = request.into_parts();
         self.admit(&metadata, Serves::Voters)?;
         let query = RangeQuery::from_stream_request(&request).map_err(status)?;
-        let view = self.view_for(request.serializable).await?;
+        let view = self.view_for(request.serializable || planted::is(Bug::StreamReadsLocally)).await?;
         let scan = RangeScan::new(view.store.clone(), &query).map_err(|error| self.failed(error))?;
         let (source, more, count) = match scan {
             Some(scan) => {

@@ -18,7 +18,12 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
 /// Whether the transaction may be answered from this member's state as it is: it has only serializable
 /// reads, or nothing at all.
 pub fn is_serializable(request: &TxnRequest) -> bool {
-    all_ops(request).all(|op| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable))
+    let serializable =
+        |op: &RequestOp| matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable);
+    if planted::is(Bug::SerializableIfAny) && all_ops(request).any(serializable) {
+        return true;
+    }
+    all_ops(request).all(serializable)
 }
 
 fn all_ops(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {

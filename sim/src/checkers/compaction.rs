@@ -7,7 +7,9 @@
 //! compacted, by HashKV, and by the end of a watcher that was behind. Later answers of the same run must
 //! agree. That a read at or above the compaction is unaffected and one below is an error, seen over all
 //! members, say `linearizable` and `serializable`; that tombstones at the boundary are still told, says
-//! `watch`; that the hash covers just what is kept, says `serializable`.
+//! `watch`; that the hash covers just what is kept, says `serializable`. That the work of compactions is done in
+//! the end, also when a crash came between, and neither too much nor too little, is demanded of each database
+//! when a run has come to rest (`healed`).
 
 use std::collections::BTreeMap;
 

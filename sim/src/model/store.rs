@@ -12,6 +12,7 @@ use detcd::apply::Command;
 use detcd::proto::KeyValue;
 use detcd::proto::etcdserverpb as pb;
 use detcd::proto::etcdserverpb::alarm_request::AlarmAction;
+use detcd::types::Revision;
 
 use super::request::costs_space;
 use super::{Applied, Change, Interval, Moment, Refusal, Settings, hash, range, txn};
@@ -203,6 +204,23 @@ impl Store {
     pub(super) fn alive(&self, interval: Interval<'_>, at: i64) -> Vec<&KeyValue> {
         let all = self.keys.iter().filter(|(key, _)| interval.contains(key));
         all.filter_map(|(_, versions)| at_revision(versions, at)).collect()
+    }
+
+    /// The records that are left when compactions have removed all that nobody can read any more (etcd 2.9):
+    /// whatever is not older than the compaction, and of each key what it was then.
+    pub fn kept_by_compaction(&self) -> BTreeSet<Revision> {
+        let compacted = self.compacted;
+        let mut kept = BTreeSet::new();
+        for versions in self.keys.values() {
+            for (place, version) in versions.iter().enumerate() {
+                let was_then = version.record.is_some()
+                    && versions.get(place + 1).is_none_or(|next| next.main > compacted);
+                if version.main >= compacted || was_then {
+                    kept.insert(Revision::new(version.main, version.sub));
+                }
+            }
+        }
+        kept
     }
 
     /// The keys that stand in line for a lock or an election at a revision, in the order of their creation:

@@ -24,13 +24,14 @@ mod promises;
 mod rare;
 mod shadow;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use detcd::member::{Input, MemberStatus, Output, Recovered};
 use detcd::server::observe::Observer;
-use detcd::types::MemberId;
+use detcd::types::backend::BackendSnapshot;
 use detcd::types::log::{EntryKind, PeerMessage};
+use detcd::types::{MemberId, Revision};
 
 use crate::clock::true_time;
 use crate::evidence::{Committed, Violation};
@@ -166,6 +167,22 @@ impl Monitor {
         self.lock().model.compacted()
     }
 
+    /// What a member's database holds although it should not, or lacks, when all compactions have done their
+    /// work: none when it is as it must be.
+    pub fn wrong_record(&self, member: MemberNumber) -> Option<String> {
+        let state = self.lock();
+        let held = &state.members.get(&member)?.records;
+        let kept = state.model.store().kept_by_compaction();
+        let revision = held.symmetric_difference(&kept).next()?;
+        let what = if kept.contains(revision) { "lacks" } else { "still holds" };
+        Some(format!("{what} the record of revision {revision}"))
+    }
+
+    /// How many records a member's database holds.
+    pub fn record_count(&self, member: MemberNumber) -> usize {
+        self.lock().members.get(&member).map_or(0, |shadow| shadow.records.len())
+    }
+
     /// Whether some claim has been broken.
     pub fn is_violated(&self) -> bool {
         !self.lock().violations.is_empty()
@@ -253,6 +270,21 @@ impl State {
     }
 }
 
+/// The revisions of all records of a database; what cannot be read is its member's to notice.
+fn all_records(snapshot: &dyn BackendSnapshot) -> BTreeSet<Revision> {
+    let mut all = BTreeSet::new();
+    let mut from = Revision::default();
+    while let Ok(records) = snapshot.records(from, RECORDS_AT_ONCE) {
+        let Some((last, _)) = records.last() else { break };
+        from = Revision::new(last.main, last.sub + 1);
+        all.extend(records.iter().map(|(revision, _)| *revision));
+    }
+    all
+}
+
+/// Records that are read at once.
+const RECORDS_AT_ONCE: usize = 256;
+
 /// Looks on at one member.
 struct MemberObserver {
     monitor: Monitor,
@@ -264,6 +296,7 @@ impl Observer for MemberObserver {
         let mut state = self.monitor.lock();
         state.ids.insert(member.0, self.member);
         rare::begins(&mut state, self.member, recovered);
+        state.shadow(self.member).records = all_records(&*recovered.backend.snapshot);
         promises::check_recovered(&mut state, self.member, member.0, recovered);
     }
 
@@ -278,6 +311,7 @@ impl Observer for MemberObserver {
                     if matches!(input, Input::Installed(_)) {
                         // What it shows next comes from another database.
                         shadow.views = 0;
+                        shadow.records = all_records(&*committed.snapshot);
                     }
                 }
             }
@@ -289,6 +323,13 @@ impl Observer for MemberObserver {
     fn gives(&self, output: &Output) {
         let mut state = self.monitor.lock();
         match output {
+            Output::Commit(batch) => {
+                let records = &mut state.shadow(self.member).records;
+                records.extend(batch.records.iter().map(|(revision, _)| *revision));
+                batch.removed_records.iter().for_each(|revision| {
+                    records.remove(revision);
+                });
+            }
             Output::Persist(persist) => agreement::check_persist(&mut state, self.member, persist),
             Output::Publish(view) => {
                 agreement::check_published(&mut state, self.member, &view.status);

@@ -1,10 +1,11 @@
 //! What is known of one member's log without asking it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use detcd::member::{MemberStatus, Persist};
+use detcd::types::Revision;
 use detcd::types::log::{EntryKind, HardState, LogEntry, SnapshotPoint};
 
 /// One member.
@@ -28,6 +29,8 @@ pub struct Shadow {
     pub pending: VecDeque<Given>,
     /// The index up to which its database is known to hold effects durably.
     pub database: u64,
+    /// The records that its database holds, once all that it was given is there.
+    pub records: BTreeSet<Revision>,
     /// What it promised: whom it voted for, by term.
     pub votes: BTreeMap<u64, u64>,
     /// What it last published in this run.

@@ -273,14 +273,14 @@ impl Plan {
 }
 
 impl Plan {
-    /// Adds leaders that are replaced without knowing it: cut off, or standing still, for about as long as an
-    /// election takes.
-    pub fn depose_leaders(&mut self, random: &mut Random, milliseconds: u64, election: u64) {
-        for _ in 0..random.random_range(2..=5) {
-            let action = if random.percent(60) {
-                Action::Pause(Target::Leader)
-            } else {
-                Action::Isolate(Target::Leader, Direction::Both)
+    /// Adds members that do not know what others do: leaders that are replaced, since they are cut off or stand
+    /// still for about as long as an election takes, and followers that lag when they come back.
+    pub fn leave_in_the_dark(&mut self, random: &mut Random, milliseconds: u64, election: u64) {
+        for _ in 0..random.random_range(2..=6) {
+            let action = match random.random_range(0..10) {
+                0..5 => Action::Pause(Target::Leader),
+                5..8 => Action::Isolate(Target::Leader, Direction::Both),
+                _ => Action::Isolate(Target::Follower(1), Direction::Both),
             };
             let when = When::At(random.random_range(0..milliseconds.max(1)));
             let lasts = random.log_uniform(election, 5 * election);
