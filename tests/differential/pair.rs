@@ -15,7 +15,7 @@ use detcd::proto::etcdserverpb as pb;
 use detcd::proto::etcdserverpb::kv_client::KvClient;
 use futures::future::join;
 
-use crate::call::{Answer, Call, SILENCE};
+use crate::call::{Answer, Call, PATIENCE, SILENCE};
 use crate::differences::{self, Past};
 use crate::normal::Identity;
 use crate::process::{Kind, Server};
@@ -117,8 +117,15 @@ impl Side {
             sort_target: pb::range_request::SortTarget::Create as i32,
             ..pb::RangeRequest::default()
         };
-        let answer = KvClient::new(self.channel.clone()).range(range).await.expect("a range");
-        answer.into_inner().kvs.iter().map(|record| record.decode().expect("a record")).collect()
+        let mut client = KvClient::new(self.channel.clone());
+        let answer = tokio::time::timeout(PATIENCE, client.range(range)).await.expect("an answer in time");
+        answer
+            .expect("a range")
+            .into_inner()
+            .kvs
+            .iter()
+            .map(|record| record.decode().expect("a record"))
+            .collect()
     }
 }
 
