@@ -1,5 +1,7 @@
 //! `elect`: stands for election and leads until it is told to end, or shows who leads.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use clap::{ArgMatches, Command};
 
@@ -40,9 +42,11 @@ async fn campaign(session: &Session, name: &[u8], proposal: &[u8]) -> Result<(),
     let mut lease = Lease::grant(session, DEFAULT_TTL).await?;
     let line = Line::new(name);
     let place = line.enter(session, lease.id, proposal).await?;
+    // One for both waits: what is asked in between must not be lost.
+    let mut interrupted = pin!(interrupted());
     rt::select! {
         won = line.turn(session, &place) => won?,
-        asked = interrupted() => {
+        asked = &mut interrupted => {
             asked?;
             // If it fails the key goes with its lease.
             let _ = place.resign(session).await;
@@ -51,7 +55,7 @@ async fn campaign(session: &Session, name: &[u8], proposal: &[u8]) -> Result<(),
     }
     show(session, place.look(session).await?)?;
     rt::select! {
-        asked = interrupted() => {
+        asked = interrupted => {
             asked?;
             place.resign(session).await
         }

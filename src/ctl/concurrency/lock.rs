@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::pin::pin;
 use std::process::{Command as Program, Stdio};
 
 use clap::{ArgMatches, Command};
@@ -41,9 +42,11 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut lease = Lease::grant(&session, number_of(matches, "ttl")).await?;
     let line = Line::new(name);
     let place = line.enter(&session, lease.id, b"").await?;
+    // One for both waits: what is asked in between must not be lost.
+    let mut interrupted = pin!(interrupted());
     let held = rt::select! {
         held = turn(&session, &line, &place) => held?,
-        asked = interrupted() => {
+        asked = &mut interrupted => {
             asked?;
             // If it fails the key goes with its lease.
             let _ = place.delete(&session).await;
@@ -57,7 +60,7 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     session.print(&Answer::Get { response: held, values_only: false })?;
     rt::select! {
-        asked = interrupted() => {
+        asked = interrupted => {
             asked?;
             place.delete(&session).await
         }
