@@ -34,7 +34,7 @@ use crate::trace::{Trace, What};
 use crate::workload::{
     Learnt, Recorder, run_client, run_full_watcher, run_observer, run_session, run_watcher,
 };
-use crate::world::World;
+use crate::world::{self, World};
 
 /// Simulated time after which a run is cut off.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
@@ -53,6 +53,10 @@ const BLACK_BOX_STEPS: u64 = 200_000;
 
 /// How long nothing must have come for watchers to have heard of everything.
 const WATCHERS_CATCH_UP: Duration = Duration::from_millis(1500);
+
+/// The same where clients have sockets: a connection that lost bytes while its member was hidden looks well to
+/// a client that only reads, until the client's own probes go unanswered ([`world::KEEP_ALIVE`]).
+const FULL_CATCH_UP: Duration = world::KEEP_ALIVE.saturating_mul(2).saturating_add(WATCHERS_CATCH_UP);
 
 /// Clients that only watch have numbers from here on.
 const FIRST_WATCHER: u32 = 100;
@@ -360,7 +364,8 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
     must_serve(world, recorder, core[0]).await?;
     // As long as they live, their rest is written to the log again and again.
     revoke_leases(world, recorder, core[0], LONG_TTL).await?;
-    come_to_rest(world, WATCHERS_CATCH_UP).await?;
+    let catch_up = if setup.profile == Profile::Full { FULL_CATCH_UP } else { WATCHERS_CATCH_UP };
+    come_to_rest(world, catch_up).await?;
     if setup.seed.is_multiple_of(REVOKING_SHARE) {
         revoke_leases(world, recorder, core[0], 0).await?;
         come_to_rest(world, WATCHERS_CATCH_UP).await?;

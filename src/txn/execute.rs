@@ -211,9 +211,11 @@ fn lease_move(key: &[u8], from: i64, to: i64) -> Option<LeaseMove> {
 }
 
 fn range_response(view: &View, query: &RangeQuery, revision: i64) -> Result<RangeResponse, Error> {
-    let mut query = query.clone();
-    query.keys_only &= !planted::is(Bug::KeysOnlyLeaksValues);
-    let result = mvcc_range::range(view, &query)?;
+    let result = if planted::is(Bug::KeysOnlyLeaksValues) {
+        mvcc_range::range(view, &RangeQuery { keys_only: false, ..query.clone() })?
+    } else {
+        mvcc_range::range(view, query)?
+    };
     let header = Some(header(revision));
     Ok(RangeResponse { header, kvs: result.kvs, more: result.more, count: result.count })
 }

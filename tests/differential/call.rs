@@ -1,7 +1,7 @@
 //! One request, free of the way it is sent on, and its answer in comparable form.
 //!
-//! [`Call`] says what is asked. [`Call::ask`] sends it over gRPC; another way to send the same calls (the
-//! JSON gateway) is another function that makes an [`Answer`] of a [`Call`].
+//! [`Call`] says what is asked. [`Call::ask`] sends it over gRPC, `http` over the JSON gateway; both make an
+//! [`Answer`] of what comes back.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -88,12 +88,16 @@ impl Answer {
 
     /// Whether the server said that this is not built.
     pub fn is_unbuilt(&self) -> bool {
-        matches!(&self.lines[..], [line] if line.starts_with("Unimplemented: detcd: "))
+        let is_so = |line: &str| {
+            line.starts_with("Unimplemented: detcd: ")
+                || (line.starts_with("HTTP 501: ") && line.contains("\"message\":\"detcd: "))
+        };
+        matches!(&self.lines[..], [line] if is_so(line))
     }
 }
 
 /// Puts a message into an answer.
-fn message<M: Normal>(mut message: M, of: &mut Identity) -> Answer {
+pub fn message<M: Normal>(mut message: M, of: &mut Identity) -> Answer {
     message.normalise(of);
     Answer { lines: vec![format!("{message:?}")], revision: message.revision(), is_ok: true }
 }

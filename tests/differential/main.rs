@@ -4,6 +4,7 @@
 //!   seed ── generate ──> sequence of steps ──> pair ──┬── call ──> detcd ──> answer ──┐
 //!                            ^                        │                               ├── equal?
 //!        regressions/ ───────┘                        └── call ──> etcd ───> answer ──┘
+//!                                                         over gRPC, or over HTTP
 //! ```
 //!
 //! A *sequence* begins with an empty key space on both servers and goes through its steps in lockstep: a
@@ -27,6 +28,7 @@
 mod call;
 mod differences;
 mod generate;
+mod http;
 mod normal;
 mod pair;
 mod probes;

@@ -33,9 +33,6 @@ const FAR_AHEAD: i64 = 12;
 const REMOVAL_LOOKS: usize = 200;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
 
-/// So many keys etcd sorts so that those which are equal keep their order.
-const SORTED_IN_ORDER: usize = 12;
-
 /// Leases of a life shorter than this do not outlive their step, so that none runs out on its own. Seconds.
 const SHORT_LIFE: i64 = 50;
 
@@ -78,6 +75,7 @@ pub struct Side {
     server: Server,
     pub channel: Channel,
     pub identity: Identity,
+    over_http: bool,
     streams: Vec<Option<Stream>>,
 }
 
@@ -85,7 +83,7 @@ impl Side {
     async fn start(kind: Kind, flags: &[&str]) -> Self {
         let server = Server::start(kind, flags).await;
         let (channel, identity) = (server.channel(), server.identity().await);
-        Self { server, channel, identity, streams: (0..STREAMS).map(|_| None).collect() }
+        Self { server, channel, identity, over_http: false, streams: (0..STREAMS).map(|_| None).collect() }
     }
 
     async fn restart(&mut self) {
@@ -94,6 +92,11 @@ impl Side {
     }
 
     async fn ask(&mut self, call: Call) -> Answer {
+        if self.over_http
+            && let Some(answer) = call.ask_over_http(self.server.address(), &mut self.identity).await
+        {
+            return answer;
+        }
         call.ask(&self.channel, &mut self.identity).await
     }
 
@@ -123,14 +126,12 @@ impl Side {
 pub struct Pair {
     pub detcd: Side,
     pub etcd: Side,
-    past: Past,
+    pub past: Past,
     watchers: Vec<Watchers>,
     alarms: bool,
     leases: BTreeSet<i64>,
     /// Up to this revision there may be records with ids that the servers chose.
     chosen_until: i64,
-    /// There were more keys than etcd sorts in a known order.
-    had_many: bool,
     /// A compaction was not waited for.
     removes_behind: bool,
     /// Requests that both have answered.
@@ -146,12 +147,11 @@ impl Pair {
         Self {
             detcd,
             etcd,
-            past: Past { revision: 1, compacted: -1, changed_twice: BTreeSet::new() },
+            past: Past::new(),
             watchers: vec![Watchers::default(); STREAMS],
             alarms: false,
             leases: BTreeSet::new(),
             chosen_until: 0,
-            had_many: false,
             removes_behind: false,
             requests: 0,
             passed: BTreeMap::new(),
@@ -181,6 +181,8 @@ impl Pair {
 
     /// Empties the key space and revokes all leases.
     async fn clear(&mut self) -> Result<(), Mismatch> {
+        self.detcd.over_http = false;
+        self.etcd.over_http = false;
         let all = Text::from(&b"\0"[..]);
         self.step(&Step::Delete(Delete { key: all.clone(), range_end: all, prev_kv: true })).await?;
         for id in std::mem::take(&mut self.leases) {
@@ -190,7 +192,8 @@ impl Pair {
         for number in 0..given {
             self.step(&Step::Revoke(Lease::Given(number))).await?;
         }
-        let had_many = std::mem::take(&mut self.had_many);
+        let had_many = self.past.has_many_keys();
+        self.past.keys.clear();
         if given > 0 || had_many {
             // Nothing of it must be read in the past, nor a watch from the compaction on see it go.
             let key = Text::from(&b"a"[..]);
@@ -246,6 +249,11 @@ impl Pair {
             Step::Next => {
                 Box::pin(self.finish()).await?;
                 Box::pin(self.clear()).await
+            }
+            Step::OverHttp => {
+                self.detcd.over_http = true;
+                self.etcd.over_http = true;
+                Ok(())
             }
             Step::Restart => {
                 Box::pin(self.finish()).await?;
@@ -314,7 +322,6 @@ impl Pair {
             Call::Compact(compact) => Some(compact.revision),
             _ => None,
         };
-        self.had_many |= matches!(&calls.1, Call::Txn(txn) if txn.success.len() > SORTED_IN_ORDER);
         let changes_twice = matches!(&calls.1, Call::Txn(txn) if differences::may_change_twice(txn));
         let answer = self.both(format!("{step:?}"), calls).await?;
         if changes_twice && answer.is_ok {
@@ -333,6 +340,7 @@ impl Pair {
     /// Asks both and compares what they say.
     pub async fn both(&mut self, what: String, calls: (Call, Call)) -> Result<Answer, Mismatch> {
         let method = calls.1.name();
+        self.past.note_keys(&calls.1);
         let (detcd, etcd) = join(self.detcd.ask(calls.0), self.etcd.ask(calls.1)).await;
         self.compare(what, method, detcd, etcd)
     }

@@ -152,6 +152,11 @@ impl Server {
             .unwrap_or_else(|log| panic!("it does not come back:\n{log}"));
     }
 
+    /// Where it serves clients.
+    pub fn address(&self) -> &str {
+        &self.client
+    }
+
     /// A new connection.
     pub fn channel(&self) -> Channel {
         // No probes: etcd does not want them.

@@ -129,6 +129,8 @@ pub enum Change {
 pub enum Step {
     /// The end of a sequence and the beginning of the next.
     Next,
+    /// What has a path in the JSON gateway goes there, until the end of the sequence.
+    OverHttp,
     /// Both processes are killed and start again on what they have.
     Restart,
     Range(Range),
@@ -216,6 +218,7 @@ impl Step {
             Self::AuthStatus => Call::AuthStatus,
             Self::Health(service) => Call::Health(service.clone()),
             Self::Next
+            | Self::OverHttp
             | Self::Restart
             | Self::Watch(_)
             | Self::CancelWatch(_)

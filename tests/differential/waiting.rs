@@ -108,6 +108,7 @@ impl Pair {
             return Ok(());
         }
         let [detcd, etcd] = calls;
+        self.past.note_keys(&etcd);
         let tasks = (start(&self.detcd, detcd), start(&self.etcd, etcd));
         let in_front = line.into_iter().map(|record| record.key).collect();
         let keys = ids.map(|id| key_of(&name, id));

@@ -27,6 +27,7 @@ use madsim::runtime::Handle;
 
 pub use direct::DirectChannel;
 pub use member::{Life, State};
+pub use network::KEEP_ALIVE;
 
 use crate::bus::{Bus, Path};
 use crate::clock::true_time;

@@ -19,7 +19,7 @@ use crate::random::stream;
 use crate::workload::Channel;
 
 /// Clients of a full run probe a connection that is silent for this long.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+pub const KEEP_ALIVE: Duration = Duration::from_millis(600);
 
 /// The sockets of a full run.
 pub(super) struct Wire {

@@ -40,13 +40,15 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
 
 async fn campaign(session: &Session, name: &[u8], proposal: &[u8]) -> Result<(), Failure> {
     let mut lease = Lease::grant(session, DEFAULT_TTL).await?;
+    let mut asked = pin!(interrupted());
     let line = Line::new(name);
-    let place = line.enter(session, lease.id, proposal).await?;
-    // One for both waits: what is asked in between must not be lost.
-    let mut interrupted = pin!(interrupted());
+    let place = rt::select! {
+        place = line.enter(session, lease.id, proposal) => place?,
+        asked = &mut asked => return asked.and(Err(cancelled())),
+    };
     rt::select! {
         won = line.turn(session, &place) => won?,
-        asked = &mut interrupted => {
+        asked = &mut asked => {
             asked?;
             // If it fails the key goes with its lease.
             let _ = place.resign(session).await;
@@ -55,7 +57,7 @@ async fn campaign(session: &Session, name: &[u8], proposal: &[u8]) -> Result<(),
     }
     show(session, place.look(session).await?)?;
     rt::select! {
-        asked = interrupted => {
+        asked = &mut asked => {
             asked?;
             place.resign(session).await
         }

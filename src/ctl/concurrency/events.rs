@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::channel::mpsc;
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::ctl::failure::Failure;
@@ -29,15 +29,21 @@ pub struct Change {
 pub struct Events<'a> {
     session: &'a Session,
     request: WatchCreateRequest,
-    answers: Option<Streaming<WatchResponse>>,
+    stream: Option<Stream>,
     arrived: VecDeque<Change>,
+}
+
+/// An open stream. The server ends the watch when the client's side of it ends, not when nobody reads.
+struct Stream {
+    _requests: mpsc::UnboundedSender<WatchRequest>,
+    answers: Streaming<WatchResponse>,
 }
 
 impl<'a> Events<'a> {
     /// What happens from `start_revision` on.
     pub fn new(session: &'a Session, (key, range_end): (Bytes, Bytes), start_revision: i64) -> Self {
         let request = WatchCreateRequest { key, range_end, start_revision, ..Default::default() };
-        Self { session, request, answers: None, arrived: VecDeque::new() }
+        Self { session, request, stream: None, arrived: VecDeque::new() }
     }
 
     /// Waits for the next change.
@@ -52,7 +58,7 @@ impl<'a> Events<'a> {
             match self.receive().await {
                 Ok(answer) => self.take(&answer)?,
                 Err(status) if matches!(status.code(), Code::Unavailable | Code::Internal) => {
-                    self.answers = None;
+                    self.stream = None;
                     rt::sleep(RETRY_PAUSE).await;
                 }
                 Err(status) => return Err(status.into()),
@@ -61,18 +67,11 @@ impl<'a> Events<'a> {
     }
 
     async fn receive(&mut self) -> Result<WatchResponse, Status> {
-        let answers = match &mut self.answers {
-            Some(answers) => answers,
-            None => {
-                let create = RequestUnion::CreateRequest(self.request.clone());
-                let create = WatchRequest { request_union: Some(create) };
-                // The client's side stays open: its end would be the watch's.
-                let requests = futures::stream::iter([create]).chain(futures::stream::pending());
-                let opened = self.session.clients().watch().watch(Request::new(requests)).await?;
-                self.answers.insert(opened.into_inner())
-            }
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => self.stream.insert(Stream::open(self.session, self.request.clone()).await?),
         };
-        answers.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))
+        stream.answers.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))
     }
 
     fn take(&mut self, answer: &WatchResponse) -> Result<(), Failure> {
@@ -93,5 +92,16 @@ impl<'a> Events<'a> {
             self.arrived.push_back(Change { header, deleted, kv });
         }
         Ok(())
+    }
+}
+
+impl Stream {
+    async fn open(session: &Session, request: WatchCreateRequest) -> Result<Self, Status> {
+        let (requests, outgoing) = mpsc::unbounded();
+        let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(request)) };
+        // The receiver is at hand, so this cannot fail.
+        let _ = requests.unbounded_send(create);
+        let answers = session.clients().watch().watch(Request::new(outgoing)).await?.into_inner();
+        Ok(Self { _requests: requests, answers })
     }
 }

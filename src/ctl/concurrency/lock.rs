@@ -40,13 +40,15 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     };
     let session = Session::open(matches)?;
     let mut lease = Lease::grant(&session, number_of(matches, "ttl")).await?;
+    let mut asked = pin!(interrupted());
     let line = Line::new(name);
-    let place = line.enter(&session, lease.id, b"").await?;
-    // One for both waits: what is asked in between must not be lost.
-    let mut interrupted = pin!(interrupted());
+    let place = rt::select! {
+        place = line.enter(&session, lease.id, b"") => place?,
+        asked = &mut asked => return asked.and(Err(cancelled())),
+    };
     let held = rt::select! {
         held = turn(&session, &line, &place) => held?,
-        asked = &mut interrupted => {
+        asked = &mut asked => {
             asked?;
             // If it fails the key goes with its lease.
             let _ = place.delete(&session).await;
@@ -60,7 +62,7 @@ pub async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     session.print(&Answer::Get { response: held, values_only: false })?;
     rt::select! {
-        asked = interrupted => {
+        asked = &mut asked => {
             asked?;
             place.delete(&session).await
         }

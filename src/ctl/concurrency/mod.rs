@@ -57,7 +57,8 @@ impl Lease {
     }
 }
 
-/// Waits until the user or the system asks the process to end.
+/// Waits until the user or the system asks the process to end. From the first poll on a signal no longer
+/// ends it at once: that must come before there is a key to take away.
 async fn interrupted() -> Result<(), Failure> {
     rt::terminated().await.map(drop).map_err(|error| Failure::new(Exit::Error, error.to_string()))
 }

@@ -2,8 +2,8 @@
 //! asked of both servers. The number in a probe's name is its number there.
 //!
 //! A probe that fails on etcd shows that the reference is wrong; one that fails on detcd alone, that detcd
-//! is. Not here are the probes of what detcd does not have yet (17 to 19, 21 and 23: the gateway, users and
-//! roles, snapshots, learners), and 25, which is `tests/interop`.
+//! is. Not here are the probes of what detcd does not have yet (18, 19, 21 and 23: users and roles, snapshots,
+//! learners), and 17 and 25, the gateway's form and other programs, which are in `tests/interop`.
 
 mod key_values;
 mod leases;

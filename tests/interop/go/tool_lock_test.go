@@ -3,7 +3,11 @@ package interop
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +67,42 @@ func awaitLine(t testing.TB, c *cluster.Cluster, name string, count int) []strin
 	}
 }
 
+// awaitWatchers waits until the members have that many watchers: whoever waits in a line has one, and by
+// then is past the moment at which its key is there and it does not know.
+func awaitWatchers(t testing.TB, c *cluster.Cluster, count int) {
+	t.Helper()
+	until(t, fmt.Sprint(count, " watchers"), func() bool {
+		sum := 0
+		for _, m := range c.Members {
+			sum += gauge(t, m, "etcd_debugging_mvcc_watcher_total")
+		}
+		return sum == count
+	})
+}
+
+// gauge reads a member's metric that is a whole number.
+func gauge(t testing.TB, m *cluster.Member, name string) int {
+	t.Helper()
+	response, err := http.Get(m.ClientURL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile(`(?m)^` + name + ` (\d+)$`).FindSubmatch(text)
+	if match == nil {
+		t.Fatalf("no %s", name)
+	}
+	value, err := strconv.Atoi(string(match[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
 func toolsLock(t *testing.T, c *cluster.Cluster, first, second tool) {
 	name := "line/" + first.name + second.name
 	holder := first.start(t, c, "lock", name)
@@ -73,6 +113,7 @@ func toolsLock(t *testing.T, c *cluster.Cluster, first, second tool) {
 	awaitLine(t, c, name, 2)
 	given := second.start(t, c, "lock", name)
 	keys := awaitLine(t, c, name, 3)
+	awaitWatchers(t, c, 2)
 
 	// Who gives up takes its key out of the line.
 	gone := given.end(t, syscall.SIGTERM)

@@ -74,9 +74,14 @@ type runningTool struct {
 
 func startTool(t testing.TB, c *cluster.Cluster, path string, args ...string) *runningTool {
 	t.Helper()
+	return startProgram(t, path, append([]string{"--endpoints", strings.Join(c.Endpoints(), ",")}, args...)...)
+}
+
+// startProgram starts a tool that is told everything.
+func startProgram(t testing.TB, path string, args ...string) *runningTool {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	args = append([]string{"--endpoints", strings.Join(c.Endpoints(), ",")}, args...)
 	r := &runningTool{cmd: exec.CommandContext(ctx, path, args...), lined: make(chan string)}
 	r.cmd.Stderr = &r.stderr
 	stdout, err := r.cmd.StdoutPipe()
