@@ -37,13 +37,27 @@ fn outcome(program: &[u8], result: io::Result<ExitStatus>) -> Result<(), Unsucce
                 (format!("signal: {}", signal_name(signal.unwrap_or_default())), Exit::Program(u8::MAX))
             }
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !program.contains(&b'/') => {
+        // A name without a path is looked up; a file that is found but may not be run does not count.
+        Err(error) if !program.contains(&b'/') && is_missing(&error) => {
             let error = format!("exec: {}: executable file not found in $PATH", quote(program));
             (error, Exit::Error)
         }
-        Err(error) => (error.to_string(), Exit::Error),
+        Err(error) => {
+            let program = String::from_utf8_lossy(program);
+            (format!("fork/exec {program}: {}", errno_text(&error)), Exit::Error)
+        }
     };
     Err(Unsuccessful { error, exit })
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
+/// An error of the system as Go words it: in small letters and without its number.
+fn errno_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or_default().to_lowercase()
 }
 
 /// A signal as Go names it.
@@ -77,6 +91,11 @@ mod tests {
         check(Ok(ExitStatus::from_raw(9)), "signal: killed", Exit::Program(255));
         check(Ok(ExitStatus::from_raw(12)), "signal: signal 12", Exit::Program(255));
         let missing = "exec: \"x\": executable file not found in $PATH";
-        check(Err(io::ErrorKind::NotFound.into()), missing, Exit::Error);
+        check(Err(io::Error::from_raw_os_error(2)), missing, Exit::Error);
+        check(Err(io::Error::from_raw_os_error(13)), missing, Exit::Error);
+        let with_path = |number| outcome(b"./x", Err(io::Error::from_raw_os_error(number)));
+        let failed = |error: &str| Err(Unsuccessful { error: error.to_owned(), exit: Exit::Error });
+        assert_eq!(with_path(2), failed("fork/exec ./x: no such file or directory"));
+        assert_eq!(with_path(13), failed("fork/exec ./x: permission denied"));
     }
 }

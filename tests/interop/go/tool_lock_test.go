@@ -144,6 +144,11 @@ func toolLockProgram(t *testing.T, c *cluster.Cluster, one tool) {
 	missing := one.run(t, c, "lock", name, "no-such-program")
 	same(t, "exit code", missing.Code, 1)
 	same(t, "what it said", lastLine(missing.Stderr), `Error: exec: "no-such-program": executable file not found in $PATH`)
+	for path, text := range map[string]string{"./no-such-program": "no such file or directory", "/etc/passwd": "permission denied"} {
+		refused := one.run(t, c, "lock", name, path)
+		same(t, path+": exit code", refused.Code, 1)
+		same(t, path+": what it said", lastLine(refused.Stderr), "Error: fork/exec "+path+": "+text)
+	}
 	killed := one.run(t, c, "lock", name, "--", "sh", "-c", "kill -9 $$")
 	same(t, "exit code", killed.Code, 255)
 	same(t, "what it said", lastLine(killed.Stderr), "Error: signal: killed")
