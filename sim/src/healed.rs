@@ -12,11 +12,13 @@ use detcd::proto::etcdserverpb as pb;
 use detcd::proto::etcdserverpb::alarm_request::AlarmAction;
 use detcd::proto::v3lockpb::{LockRequest, UnlockRequest};
 use detcd::rt;
+use rand::Rng;
 
 use crate::clock::true_time;
 use crate::evidence::Violation;
 use crate::history::{Answer, Contents, MemberNumber, Outcome, Request, Time};
 use crate::model::Refusal;
+use crate::random::{Draw, stream};
 use crate::workload::{Recorder, alarm_request, ask};
 use crate::world::{State, World};
 
@@ -246,6 +248,32 @@ async fn hands_over(
         probe(world, recorder, holder, Request::LeaseRevoke(pb::LeaseRevokeRequest { id })).await;
     }
     got_it
+}
+
+/// Compacts all that may be compacted, and ends a member while it still works on that: its next run must do the
+/// rest. A later compaction would hide it if that did not happen, so there is none.
+pub async fn cut_compaction_short(
+    world: &World,
+    recorder: &Recorder,
+    core: &[MemberNumber],
+) -> Result<(), Violation> {
+    let mut random = stream(world.setup().seed, "a compaction that is cut short");
+    let member = *random.pick(core);
+    if world.monitor().is_excused(member) {
+        return Ok(());
+    }
+    let revision = world.monitor().revision();
+    let compact = Request::Compact(pb::CompactionRequest { revision, physical: false });
+    probe(world, recorder, member, compact).await;
+    // The order to compact is in the database by then, and with some luck the work is not done.
+    let tuning = &world.setup().tuning;
+    let work = world.monitor().record_count(member).div_ceil(tuning.compaction_batch) as u64;
+    let most = (work * tuning.compaction_pause_ms).min(COMPACTION_MS);
+    rt::sleep(Duration::from_millis(tuning.backend_interval_ms + random.random_range(0..=most))).await;
+    world.kill(member, random.percent(50));
+    rt::sleep(Duration::from_millis(50)).await;
+    world.start(member);
+    must_serve(world, recorder, member).await
 }
 
 /// Every database holds what compactions keep and nothing else, where the settings let that come about soon.

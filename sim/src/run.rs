@@ -22,8 +22,8 @@ use crate::coverage;
 use crate::disk::charge_blocking_work;
 use crate::evidence::{ClockBounds, Evidence, Violation};
 use crate::healed::{
-    clear_alarms, come_to_rest, must_hand_over, must_have_compacted, must_serve, read_at_rest, revoke_leases,
-    stop_if_violated, wait_until,
+    clear_alarms, come_to_rest, cut_compaction_short, must_hand_over, must_have_compacted, must_serve,
+    read_at_rest, revoke_leases, stop_if_violated, wait_until,
 };
 use crate::history::{Contents, MemberNumber, Request, Stream, Time, Word};
 use crate::nemesis::{Action, ClockFault, perform, restart_fallen};
@@ -70,6 +70,9 @@ const FIRST_OBSERVER: u32 = 500;
 /// In one of so many runs every lease that is left is revoked at the end, which shows the keys that each
 /// member believes it to have.
 const REVOKING_SHARE: u64 = 3;
+
+/// In one of so many runs a compaction is cut short at the end.
+const COMPACTING_SHARE: u64 = 4;
 
 /// Leases of so many seconds do not run out before a run ends.
 const LONG_TTL: i64 = 7;
@@ -355,6 +358,9 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
     }
     if setup.workload.sessions > 0 {
         must_hand_over(world, recorder, &core).await?;
+    }
+    if setup.seed % COMPACTING_SHARE == 1 {
+        cut_compaction_short(world, recorder, &core).await?;
     }
 
     phase("convergence");

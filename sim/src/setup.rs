@@ -222,6 +222,10 @@ impl Setup {
             if random.percent(50) {
                 tuning.catchup_entries = random.log_uniform(1, 10);
             }
+            if random.percent(50) {
+                // Who lags gets the log in many small pieces, and applies it in as many steps.
+                tuning.append_bytes = random.log_uniform(1, 100);
+            }
         }
         let left_behind =
             if members >= 3 && topology.percent(25) { topology.random_range(1..=members) } else { 0 };

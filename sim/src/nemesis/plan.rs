@@ -274,7 +274,8 @@ impl Plan {
 
 impl Plan {
     /// Adds members that do not know what others do: leaders that are replaced, since they are cut off or stand
-    /// still for about as long as an election takes, and followers that lag when they come back.
+    /// still for about as long as an election takes, followers that lag when they come back, and followers that
+    /// are told how far the log is committed and do not get its entries.
     pub fn leave_in_the_dark(&mut self, random: &mut Random, milliseconds: u64, election: u64) {
         for _ in 0..random.random_range(2..=6) {
             let action = match random.random_range(0..10) {
@@ -285,6 +286,11 @@ impl Plan {
             let when = When::At(random.random_range(0..milliseconds.max(1)));
             let lasts = random.log_uniform(election, 5 * election);
             self.steps.push(Step { when, action, lasts });
+        }
+        for _ in 0..random.random_range(0..=8) {
+            let action = Action::Mute(Target::Follower(random.random_range(1..=3)), vec![Kind::Append]);
+            let when = When::At(random.random_range(0..milliseconds.max(1)));
+            self.steps.push(Step { when, action, lasts: random.log_uniform(20, 500) });
         }
         self.steps.sort_by_key(Step::earliest);
     }

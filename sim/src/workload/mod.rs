@@ -169,8 +169,15 @@ impl Workload {
             corrupt_percent: 0,
             weights,
         };
-        if random.percent(15) {
+        if random.percent(if profile == Profile::Lease { 30 } else { 15 }) {
             workload.read_everywhere(random);
+            if profile == Profile::Lease {
+                // A keep-alive is a read as well: its answer tells that the lease is there.
+                workload.weights.get = 10;
+                workload.weights.keep_alive = 50;
+                workload.weights.lease_grant = 10;
+                workload.weights.lease_revoke = 10;
+            }
         }
         if random.percent(15) {
             workload.weights.alarm = random.random_range(1..=4);
