@@ -59,6 +59,25 @@ func openWatch(ctx context.Context, m *cluster.Member, requests []*pb.WatchCreat
 	return &rawWatch{connection, stream}, nil
 }
 
+// openWatches opens a watch on each of 1,000 connections, spread over the members; one that fails ends
+// the test.
+func openWatches(ctx context.Context, t *testing.T, c *cluster.Cluster, requests func(n int) []*pb.WatchCreateRequest) []*rawWatch {
+	t.Helper()
+	watches := make([]*rawWatch, connections)
+	inParallel(connections, func(n int) {
+		watch, err := openWatch(ctx, c.Members[n%len(c.Members)], requests(n))
+		if err != nil {
+			t.Errorf("connection %d: %v", n, err)
+			return
+		}
+		watches[n] = watch
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	return watches
+}
+
 // revisions reads count events and gives their revisions.
 func (w *rawWatch) revisions(count int) ([]int64, error) {
 	var revisions []int64
@@ -83,22 +102,13 @@ func ownKey(connection, i int) string {
 func manyWatchers(t *testing.T, c *cluster.Cluster) {
 	ctx, cancel := context.WithTimeout(t.Context(), loadPatience)
 	defer cancel()
-	watches := make([]*rawWatch, connections)
-	inParallel(connections, func(n int) {
+	watches := openWatches(ctx, t, c, func(n int) []*pb.WatchCreateRequest {
 		requests := []*pb.WatchCreateRequest{{Key: []byte("load/shared/"), RangeEnd: []byte("load/shared0")}}
 		for i := 1; i < watchersPerConnection; i++ {
 			requests = append(requests, &pb.WatchCreateRequest{Key: []byte(ownKey(n, i))})
 		}
-		watch, err := openWatch(ctx, c.Members[n%len(c.Members)], requests)
-		if err != nil {
-			t.Errorf("connection %d: %v", n, err)
-			return
-		}
-		watches[n] = watch
+		return requests
 	})
-	if t.Failed() {
-		return
-	}
 
 	// Three revisions for all, and one more for each connection.
 	client := oneMember(t, c)

@@ -14,19 +14,9 @@ import (
 func TestShutdownUnderWatches(t *testing.T) {
 	c := cluster.Start(t, 1)
 	revision := put(t, c.Client(t), "shutdown/key", "kept")
-	watches := make([]*rawWatch, connections)
-	inParallel(connections, func(n int) {
-		request := &pb.WatchCreateRequest{Key: []byte("shutdown/"), RangeEnd: []byte("shutdown0")}
-		watch, err := openWatch(t.Context(), c.Members[0], []*pb.WatchCreateRequest{request})
-		if err != nil {
-			t.Errorf("connection %d: %v", n, err)
-			return
-		}
-		watches[n] = watch
+	watches := openWatches(t.Context(), t, c, func(int) []*pb.WatchCreateRequest {
+		return []*pb.WatchCreateRequest{{Key: []byte("shutdown/"), RangeEnd: []byte("shutdown0")}}
 	})
-	if t.Failed() {
-		return
-	}
 
 	began := time.Now()
 	c.Members[0].Stop(t)

@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 
-import io.etcd.jetcd.Client;
 import io.etcd.jetcd.Election;
 import io.etcd.jetcd.election.LeaderResponse;
 import io.etcd.jetcd.election.NoLeaderException;
@@ -15,24 +14,10 @@ import io.etcd.jetcd.election.NotLeaderException;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
 /** The Election service. */
-class ElectionTest {
-    private static Client client;
-
-    @BeforeAll
-    static void connect() {
-        client = Cluster.client();
-    }
-
-    @AfterAll
-    static void close() {
-        client.close();
-    }
-
+class ElectionTest extends Connected {
     @Test
     void oneLeaderAfterTheOther() throws Exception {
         Election election = client.getElectionClient();

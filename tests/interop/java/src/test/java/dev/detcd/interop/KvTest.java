@@ -8,7 +8,6 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.etcd.jetcd.Client;
-import io.etcd.jetcd.KV;
 import io.etcd.jetcd.KeyValue;
 import io.etcd.jetcd.kv.GetResponse;
 import io.etcd.jetcd.op.Cmp;
@@ -20,26 +19,10 @@ import io.etcd.jetcd.options.GetOption.SortOrder;
 import io.etcd.jetcd.options.GetOption.SortTarget;
 import io.etcd.jetcd.options.PutOption;
 import java.util.List;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
 /** Put, get, delete and transactions. */
-class KvTest {
-    private static Client client;
-    private static KV kv;
-
-    @BeforeAll
-    static void connect() {
-        client = Cluster.client();
-        kv = client.getKVClient();
-    }
-
-    @AfterAll
-    static void close() {
-        client.close();
-    }
-
+class KvTest extends Connected {
     @Test
     void putGetDelete() throws Exception {
         var key = bytes("kv/greeting");

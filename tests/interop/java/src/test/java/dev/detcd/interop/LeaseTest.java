@@ -6,8 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import io.etcd.jetcd.Client;
-import io.etcd.jetcd.KV;
 import io.etcd.jetcd.Lease;
 import io.etcd.jetcd.lease.LeaseKeepAliveResponse;
 import io.etcd.jetcd.options.LeaseOption;
@@ -15,29 +13,13 @@ import io.etcd.jetcd.options.PutOption;
 import io.etcd.jetcd.support.Observers;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
 /** Leases: granted, renewed, revoked, expired. */
-class LeaseTest {
+class LeaseTest extends Connected {
     private static final LeaseOption KEYS = LeaseOption.builder().withAttachedKeys().build();
 
-    private static Client client;
-    private static KV kv;
-    private static Lease lease;
-
-    @BeforeAll
-    static void connect() {
-        client = Cluster.client();
-        kv = client.getKVClient();
-        lease = client.getLeaseClient();
-    }
-
-    @AfterAll
-    static void close() {
-        client.close();
-    }
+    private final Lease lease = client.getLeaseClient();
 
     @Test
     void grantAndRevoke() throws Exception {

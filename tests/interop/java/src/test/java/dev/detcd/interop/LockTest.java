@@ -15,25 +15,11 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
 /** The Lock service. */
-class LockTest {
+class LockTest extends Connected {
     private static final GetOption PREFIX = GetOption.builder().isPrefix(true).build();
-
-    private static Client client;
-
-    @BeforeAll
-    static void connect() {
-        client = Cluster.client();
-    }
-
-    @AfterAll
-    static void close() {
-        client.close();
-    }
 
     @Test
     void oneHolderAtATime() throws Exception {

@@ -9,7 +9,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.detcd.interop.Registry.Instance;
 import io.etcd.jetcd.ByteSequence;
-import io.etcd.jetcd.Client;
 import io.etcd.jetcd.op.Cmp;
 import io.etcd.jetcd.op.CmpTarget;
 import io.etcd.jetcd.op.Op;
@@ -20,26 +19,12 @@ import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
 /** The steps of docs/registry.md. */
-class RegistryTest {
+class RegistryTest extends Connected {
     /** In seconds, after which an instance that died is forgotten. */
     private static final long TTL = 5;
-
-    private static Client client;
-
-    @BeforeAll
-    static void connect() {
-        client = Cluster.client();
-    }
-
-    @AfterAll
-    static void close() {
-        client.close();
-    }
 
     /** Instances arrive, one dies, a member of the cluster as well, and one leaves. */
     @Test

@@ -7,33 +7,16 @@ import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.etcd.jetcd.Client;
-import io.etcd.jetcd.KV;
 import io.etcd.jetcd.common.exception.CompactedException;
 import io.etcd.jetcd.options.WatchOption;
 import io.etcd.jetcd.watch.WatchResponse;
 import java.util.List;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
 /** Watches: the past, the present, filters, progress, and history that is gone. */
-class WatchTest {
-    private static Client client;
-    private static KV kv;
-
-    @BeforeAll
-    static void connect() {
-        client = Cluster.client();
-        kv = client.getKVClient();
-    }
-
-    @AfterAll
-    static void close() {
-        client.close();
-    }
-
+class WatchTest extends Connected {
     @Test
     void pastAndPresent() throws Exception {
         long first = await(kv.put(bytes("watch/a"), bytes("1"))).getHeader().getRevision();
