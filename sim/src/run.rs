@@ -381,8 +381,9 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
     for task in watching {
         let _ = task.await;
     }
-    let contents = read_at_rest(world).await?;
     must_have_compacted(world).await?;
+    // The last of all: what comes after it would be missing in it.
+    let contents = read_at_rest(world).await?;
     stop_if_violated(world)?;
     Ok(Rest { healed, caught_up, contents })
 }

@@ -210,7 +210,11 @@ impl Setup {
         let members = *topology.pick(&[3, 3, 3, 3, 3, 3, 5, 1]);
         let mut tuning = Tuning::draw(&mut stream(seed, "tuning"));
         tuning.quota_bytes = draw_quota(&mut stream(seed, "quota"));
-        let network = draw_network(&mut stream(seed, "network"));
+        let mut network = draw_network(&mut stream(seed, "network"));
+        if network.late_by >= tuning.election_ms() {
+            // Where more comes later than an election takes, nobody leads for long and little is answered.
+            network.late_percent = network.late_percent.min(5);
+        }
         let disk = draw_latency(&mut stream(seed, "disk latency"));
         let clocks = draw_clocks(&mut stream(seed, "clocks"), profile, members);
         let workload = Workload::draw(&mut stream(seed, "workload"), profile);
@@ -293,4 +297,20 @@ fn draw_clocks(random: &mut Random, profile: Profile, members: MemberNumber) -> 
             (rate, offset)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the 292 calls of this seed, 9 were answered once: one message in eight came later than an election
+    /// took, so that nobody led for long, and the run said nothing.
+    #[test]
+    fn elections_come_to_an_end_in_every_network() {
+        for seed in (0..500).chain([111_885_005_864_838]) {
+            let Setup { network, tuning, .. } = Setup::draw(seed, Profile::Lite);
+            let quick = network.late_by < tuning.election_ms() || network.late_percent <= 5;
+            assert!(quick, "seed {seed}: {network:?}, elections take {} ms", tuning.election_ms());
+        }
+    }
 }

@@ -206,6 +206,11 @@ impl Store {
         all.filter_map(|(_, versions)| at_revision(versions, at)).collect()
     }
 
+    /// How many records were ever written.
+    pub fn written_records(&self) -> usize {
+        self.keys.values().map(|versions| versions.len()).sum()
+    }
+
     /// The records that are left when compactions have removed all that nobody can read any more (etcd 2.9):
     /// whatever is not older than the compaction, and of each key what it was then.
     pub fn kept_by_compaction(&self) -> BTreeSet<Revision> {

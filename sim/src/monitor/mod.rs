@@ -178,9 +178,9 @@ impl Monitor {
         Some(format!("{what} the record of revision {revision}"))
     }
 
-    /// How many records a member's database holds.
-    pub fn record_count(&self, member: MemberNumber) -> usize {
-        self.lock().members.get(&member).map_or(0, |shadow| shadow.records.len())
+    /// How many records were ever written, compacted or not.
+    pub fn written_records(&self) -> usize {
+        self.lock().model.store().written_records()
     }
 
     /// Whether some claim has been broken.
