@@ -92,6 +92,11 @@ fn is_well(world: &World, member: MemberNumber) -> bool {
     !world.monitor().is_excused(member) || matches!(world.state_of(member), State::Up)
 }
 
+/// The first member whose disk was not damaged: one that must do what it is asked to.
+fn undamaged(world: &World, core: &[MemberNumber]) -> Option<MemberNumber> {
+    core.iter().copied().find(|member| !world.monitor().is_excused(*member))
+}
+
 /// Clears every alarm, as an operator does when all is well again. Where there is a quota that a run can
 /// reach, members raise theirs anew.
 pub async fn clear_alarms(
@@ -99,9 +104,7 @@ pub async fn clear_alarms(
     recorder: &Recorder,
     core: &[MemberNumber],
 ) -> Result<(), Violation> {
-    let Some(member) = core.iter().copied().find(|member| !world.monitor().is_excused(*member)) else {
-        return Ok(());
-    };
+    let Some(member) = undamaged(world, core) else { return Ok(()) };
     let deadline = true_time() + service_bound(world);
     loop {
         if let Some(alarms) = alarms(world, recorder, member).await {
@@ -308,12 +311,10 @@ pub async fn must_have_compacted(world: &World) -> Result<(), Violation> {
 pub async fn revoke_leases(
     world: &World,
     recorder: &Recorder,
-    member: MemberNumber,
+    core: &[MemberNumber],
     least: i64,
 ) -> Result<(), Violation> {
-    if world.monitor().is_excused(member) {
-        return Ok(());
-    }
+    let Some(member) = undamaged(world, core) else { return Ok(()) };
     let deadline = true_time() + service_bound(world);
     loop {
         let listed = probe(world, recorder, member, Request::LeaseLeases).await;

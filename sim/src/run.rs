@@ -369,11 +369,11 @@ async fn phases(world: &World, recorder: &Recorder, rare: &Buggify) -> Result<Re
     world.hold_still();
     must_serve(world, recorder, core[0]).await?;
     // As long as they live, their rest is written to the log again and again.
-    revoke_leases(world, recorder, core[0], LONG_TTL).await?;
+    revoke_leases(world, recorder, &core, LONG_TTL).await?;
     let catch_up = if setup.profile == Profile::Full { FULL_CATCH_UP } else { WATCHERS_CATCH_UP };
     come_to_rest(world, catch_up).await?;
     if setup.seed.is_multiple_of(REVOKING_SHARE) {
-        revoke_leases(world, recorder, core[0], 0).await?;
+        revoke_leases(world, recorder, &core, 0).await?;
         come_to_rest(world, WATCHERS_CATCH_UP).await?;
     }
     world.end_watching();
