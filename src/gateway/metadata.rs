@@ -4,11 +4,11 @@
 //! Other headers go no further. grpc-gateway passes the usual ones on as `grpcgateway-<name>`, which nothing
 //! in the server reads.
 
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use base64::{DecodeError, Engine};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
+
+use crate::rpc;
 
 /// What the name of a header begins with whose rest is a name of metadata.
 const PREFIX: &str = "grpc-metadata-";
@@ -83,16 +83,10 @@ fn translate(timeout: &HeaderValue) -> Result<Option<HeaderValue>, Status> {
 
 /// Binary metadata travels in base64, as it does in gRPC itself.
 fn check_binary(name: &str, value: &HeaderValue) -> Result<(), Status> {
-    let value = value.as_bytes();
-    let engine = if value.len().is_multiple_of(4) { STANDARD } else { STANDARD_NO_PAD };
-    let Err(error) = engine.decode(value) else { return Ok(()) };
-    let byte = match error {
-        DecodeError::InvalidByte(place, _) | DecodeError::InvalidLastSymbol(place, _) => place,
-        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => value.len(),
-    };
-    let name = canonical(&[PREFIX, name].concat());
-    let text = format!("invalid binary header {name}: illegal base64 data at input byte {byte}");
-    Err(Status::invalid_argument(text))
+    rpc::check_binary(value).map_err(|reason| {
+        let name = canonical(&[PREFIX, name].concat());
+        Status::invalid_argument(format!("invalid binary header {name}: {reason}"))
+    })
 }
 
 /// The name of a header as Go writes it: each word with a capital.

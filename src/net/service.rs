@@ -5,7 +5,7 @@ use std::future::Future;
 use std::task::{Context, Poll};
 
 use futures::future::Either;
-use http::{HeaderMap, Request, Response, Version, header};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tower_service::Service;
@@ -63,9 +63,9 @@ where
 /// The two handlers of a listener. hyper calls it with every request of a connection.
 #[derive(Clone, Debug)]
 pub struct Services<G, H> {
-    /// Answers HTTP/2 requests whose content type is gRPC's.
+    /// Answers HTTP/2 requests: in clear text, etcd takes all of them for gRPC.
     pub grpc: G,
-    /// Answers all others: health, metrics, the JSON gateway.
+    /// Answers those of HTTP/1: health, metrics, the JSON gateway.
     pub http: H,
 }
 
@@ -75,15 +75,10 @@ impl<G: Handler, H: Handler> hyper::service::Service<Request<Incoming>> for Serv
     type Future = Either<G::Future, H::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if request.version() == Version::HTTP_2 && is_grpc(request.headers()) {
+        if request.version() == Version::HTTP_2 {
             Either::Left(self.grpc.clone().call(request))
         } else {
             Either::Right(self.http.clone().call(request))
         }
     }
-}
-
-/// `application/grpc`, alone or with a format or parameters behind it.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::HeaderValue;
 use tonic::Status;
 
 use super::status::status;
@@ -16,12 +16,13 @@ use crate::rt;
 use crate::types::RequestError;
 
 /// The header that carries the time.
-const TIMEOUT: &str = "grpc-timeout";
+pub(super) const HEADER: &str = "grpc-timeout";
 
 /// Most characters of its value: eight digits and a unit.
 const LONGEST: usize = 9;
 
 /// When the time of a call is over, if ever.
+#[derive(Default)]
 pub(super) struct Deadline {
     timeout: Option<Duration>,
     /// Made by the first poll: most calls are answered before one.
@@ -29,16 +30,20 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// The deadline that the headers of a request set, from now on.
+    /// The deadline that a header sets, from now on.
     ///
     /// # Errors
     /// For a time that is none, in the words of gRPC for Go.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Status> {
-        let value = headers.get(TIMEOUT).map(|value| parse(&String::from_utf8_lossy(value.as_bytes())));
-        match value.transpose() {
-            Ok(timeout) => Ok(Self { timeout, timer: None }),
-            Err(reason) => Err(Status::internal(format!("malformed {TIMEOUT}: {reason}"))),
+    pub(super) fn from_header(value: &HeaderValue) -> Result<Self, String> {
+        match parse(&String::from_utf8_lossy(value.as_bytes())) {
+            Ok(timeout) => Ok(Self { timeout: Some(timeout), timer: None }),
+            Err(reason) => Err(format!("malformed {HEADER}: {reason}")),
         }
+    }
+
+    /// Whether it was over before the call began.
+    pub(super) fn is_past(&self) -> bool {
+        self.timeout == Some(Duration::ZERO)
     }
 
     /// Ready with what the client is to hear once the time is over.

@@ -20,18 +20,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
-use super::counted::{CountedAnswer, CountedRequest, Source};
+use super::call_head::CallHead;
+use super::counted::CountedAnswer;
 use super::deadline::Deadline;
+use super::request_body::{RequestBody, Source};
 use super::services::{self, AllServices};
-use super::{RANGE_PATH, Rpc};
+use super::status::status;
+use super::{RANGE_PATH, Rpc, call_head, undecodable};
 use crate::metrics::{Call, CallKind, Metrics, methods};
+use crate::types::RequestError;
 
 /// Where a client says its version.
 const CLIENT_VERSION: HeaderName = HeaderName::from_static("client-api-version");
@@ -68,27 +73,41 @@ impl Instrumented {
         self.serve(request.map(Either::Right))
     }
 
-    fn serve(&self, request: Request<Source>) -> Answering {
-        let deadline = match Deadline::of(request.headers()) {
-            Ok(deadline) => deadline,
-            Err(malformed) => return Answering::refused(bad_request(malformed)),
+    fn serve(&self, mut request: Request<Source>) -> Answering {
+        let CallHead { deadline, content_type } = match CallHead::read(&request) {
+            Ok(head) => head,
+            Err(refusal) => return Answering::refused(refusal.into_response()),
         };
-        let path = request.uri().path();
+        // gRPC knows no query: what looks like one is a part of the method's name.
+        let path = request.uri().path_and_query().map_or("", |path| path.as_str());
         let Some(call) = Call::begin(&self.entry.metrics, path) else {
             return Answering::refused(unknown(path));
         };
         count_version(&call, request.headers());
         let is_range = path == RANGE_PATH;
-        let counter = (call.kind() == CallKind::BidiStream).then(|| call.requests());
-        let limit = self.entry.rpc.receive_limit();
-        let request = request.map(|body| CountedRequest::new(body, limit, counter));
-        let answer = if is_range {
+        let answer = match call_head::packing(request.headers_mut()) {
+            Err(refusal) => Answer::refused(refusal.into_response()),
+            Ok(_) if deadline.is_past() => {
+                Answer::refused(status(RequestError::DeadlineExceeded).into_http())
+            }
+            Ok(packing) => {
+                let kind = call.kind();
+                let counter = (kind == CallKind::BidiStream).then(|| call.requests());
+                let limit = self.entry.rpc.receive_limit();
+                self.ask(is_range, request.map(|body| RequestBody::new(body, kind, packing, limit, counter)))
+            }
+        };
+        Answering { answer, call: Some(call), deadline: Some(deadline), content_type }
+    }
+
+    /// Passes a call on to its service.
+    fn ask(&self, is_range: bool, request: Request<RequestBody>) -> Answer {
+        if is_range {
             let entry = self.entry.clone();
             Answer::Range(Box::pin(async move { entry.rpc.serve_range(request).await }))
         } else {
             Answer::Routed(self.entry.services.call(request))
-        };
-        Answering { answer, call: Some(call), deadline: Some(deadline) }
+        }
     }
 }
 
@@ -104,13 +123,6 @@ impl Service<Request<Incoming>> for Instrumented {
     fn call(&mut self, request: Request<Incoming>) -> Answering {
         self.serve(request.map(Either::Left))
     }
-}
-
-/// The answer to a request whose headers are wrong, as gRPC for Go gives it.
-fn bad_request(status: Status) -> Response<Body> {
-    let mut response = status.into_http();
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response
 }
 
 /// The answer to a path that names no method, in the words of gRPC for Go.
@@ -146,6 +158,8 @@ pub struct Answering {
     call: Option<Call>,
     /// As above.
     deadline: Option<Deadline>,
+    /// The content type of the answer, where it is not that of gRPC alone.
+    content_type: Option<HeaderValue>,
 }
 
 enum Answer {
@@ -154,9 +168,15 @@ enum Answer {
     Refused(future::Ready<Response<Body>>),
 }
 
+impl Answer {
+    fn refused(response: Response<Body>) -> Self {
+        Self::Refused(future::ready(response))
+    }
+}
+
 impl Answering {
     fn refused(response: Response<Body>) -> Self {
-        Self { answer: Answer::Refused(future::ready(response)), call: None, deadline: None }
+        Self { answer: Answer::refused(response), call: None, deadline: None, content_type: None }
     }
 }
 
@@ -169,12 +189,15 @@ impl Future for Answering {
             Answer::Range(answer) => answer.as_mut().poll(cx),
             Answer::Refused(answer) => Pin::new(answer).poll(cx),
         };
-        let response = match (answer, &mut self.deadline) {
+        let mut response = match (answer, &mut self.deadline) {
             (Poll::Ready(response), _) => response,
             // Whoever polls this drops it when it is ready, and the handler with it.
             (Poll::Pending, Some(deadline)) => ready!(deadline.poll(cx)).into_http(),
             (Poll::Pending, None) => return Poll::Pending,
         };
+        if let Some(content_type) = self.content_type.take() {
+            response.headers_mut().insert(CONTENT_TYPE, content_type);
+        }
         Poll::Ready(Ok(match (self.call.take(), self.deadline.take()) {
             (Some(call), Some(deadline)) => counted(response, call, deadline),
             _ => response,
@@ -183,8 +206,9 @@ impl Future for Answering {
 }
 
 /// Counts the end of the call now, if the answer is a status alone, or lets its body do it.
-fn counted(response: Response<Body>, mut call: Call, deadline: Deadline) -> Response<Body> {
+fn counted(mut response: Response<Body>, mut call: Call, deadline: Deadline) -> Response<Body> {
     if let Some(code) = status_in(response.headers()) {
+        undecodable::translate(response.headers_mut(), call.kind());
         call.finish(code);
         return response;
     }

@@ -1,12 +1,9 @@
 //! `etcdserverpb.KV`.
 
-use std::pin::pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::stream::{self, BoxStream};
-use http_body::Body as HttpBody;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use prost::Message;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -15,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::Rpc;
 use super::admit::Serves;
 use super::range_body;
+use super::request_body::{self, RequestBody};
 use super::status::status;
 use crate::apply::Reply;
 use crate::limits;
@@ -31,7 +29,7 @@ use crate::rt;
 use crate::txn;
 
 /// The path of the one call whose answers are sent while they are encoded.
-pub const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
+pub(super) const RANGE_PATH: &str = "/etcdserverpb.KV/Range";
 
 /// Keys in the first chunk of a range stream (etcd).
 const FIRST_CHUNK_KEYS: usize = 10;
@@ -45,11 +43,7 @@ enum RangeAnswer {
 impl Rpc {
     /// Serves a Range call without tonic's codec, which would need the whole answer in one buffer: a
     /// large one is encoded in pieces while the client takes them.
-    pub async fn serve_range<B>(&self, request: http::Request<B>) -> http::Response<Body>
-    where
-        B: HttpBody<Data = Bytes>,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(super) async fn serve_range(&self, request: http::Request<RequestBody>) -> http::Response<Body> {
         match self.answer_range_call(request).await {
             Ok(RangeAnswer::Whole(response)) => range_body::whole(&response),
             Ok(RangeAnswer::Lazy(scan, view)) => {
@@ -60,17 +54,10 @@ impl Rpc {
         }
     }
 
-    async fn answer_range_call<B>(&self, request: http::Request<B>) -> Result<RangeAnswer, Status>
-    where
-        B: HttpBody<Data = Bytes>,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn answer_range_call(&self, request: http::Request<RequestBody>) -> Result<RangeAnswer, Status> {
         let (parts, body) = request.into_parts();
-        let limit = self.receive_limit();
-        // There may be more than one message in it.
-        let body = pin!(Limited::new(body, limit + range_body::FRAME_HEADER));
-        let bytes = body.collect().await.map_err(|error| range_body::read_error(&*error, limit))?.to_bytes();
-        let request: RangeRequest = range_body::decode_message(bytes, limit)?;
+        let bytes = body.collect().await.map_err(request_body::failure)?.to_bytes();
+        let request: RangeRequest = range_body::decode_message(bytes)?;
         let metadata = MetadataMap::from_headers(parts.headers);
         self.answer_range(&metadata, &request).await
     }

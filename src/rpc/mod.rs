@@ -11,6 +11,7 @@
 
 mod admit;
 mod auth;
+mod call_head;
 mod cluster;
 mod counted;
 mod deadline;
@@ -21,12 +22,15 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod messages;
 mod observe;
 mod range_body;
+mod request_body;
 mod services;
 mod status;
 mod stream_end;
 mod unbuilt;
+mod undecodable;
 mod waiting;
 mod watch;
 
@@ -37,8 +41,9 @@ use crate::mailbox::Mailbox;
 use crate::member::MemberView;
 use crate::proto::etcdserverpb as pb;
 
+pub use call_head::check_binary;
 pub use instrument::Instrumented;
-pub use kv::RANGE_PATH;
+use kv::RANGE_PATH;
 pub use services::{AllServices, Answer};
 
 /// What the services need to answer.

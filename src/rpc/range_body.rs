@@ -16,50 +16,22 @@ use prost::encoding::{encode_varint, encoded_len_varint, int64};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::messages::MESSAGE_HEAD;
+use super::undecodable;
 use crate::limits;
 use crate::mailbox::Mailbox;
+use crate::metrics::CallKind;
 use crate::mvcc::range::RangeScan;
 use crate::proto::etcdserverpb::{RangeResponse, ResponseHeader};
 use crate::types::{Error, RequestError};
 
-/// Bytes before a gRPC message: whether it is compressed, and its length.
-pub(super) const FRAME_HEADER: usize = 5;
-
 /// Tag byte of field 1, a message.
 const HEADER_TAG: u8 = 0x0a;
 
-/// Reads the one message of a unary call.
-pub(super) fn decode_message<M: Message + Default>(mut body: Bytes, limit: usize) -> Result<M, Status> {
-    if body.len() < FRAME_HEADER {
-        return Err(Status::internal("Missing request message."));
-    }
-    if body.get_u8() != 0 {
-        return Err(Status::unimplemented("compressed messages are not supported"));
-    }
-    let length = body.get_u32() as usize;
-    if length > limit {
-        return Err(too_large(length, limit));
-    }
-    if length != body.len() {
-        return Err(Status::internal("Unexpected EOF decoding stream."));
-    }
-    M::decode(body).map_err(|error| Status::internal(format!("failed to decode Protobuf message: {error}")))
-}
-
-/// gRPC's own words for a message that is too large.
-fn too_large(length: usize, limit: usize) -> Status {
-    Status::resource_exhausted(format!("grpc: received message larger than max ({length} vs. {limit})"))
-}
-
-/// The status of a request body that could not be read.
-pub(super) fn read_error(error: &(dyn std::error::Error + 'static), limit: usize) -> Status {
-    if let Some(status) = error.downcast_ref::<Status>() {
-        return status.clone();
-    }
-    if error.is::<http_body_util::LengthLimitError>() {
-        return too_large(limit + 1, limit);
-    }
-    Status::cancelled(error.to_string())
+/// Reads the one message of a unary call, which is there as a whole.
+pub(super) fn decode_message<M: Message + Default>(mut body: Bytes) -> Result<M, Status> {
+    body.advance(MESSAGE_HEAD.min(body.len()));
+    M::decode(body).map_err(|_| undecodable::status(CallKind::Unary))
 }
 
 /// An answer that is there as a whole.
@@ -68,7 +40,7 @@ pub(super) fn whole(response: &RangeResponse) -> Response<Body> {
     if u32::try_from(length).is_err() {
         return Status::resource_exhausted("the answer is larger than a gRPC message can be").into_http();
     }
-    let mut frame = BytesMut::with_capacity(FRAME_HEADER + length);
+    let mut frame = BytesMut::with_capacity(MESSAGE_HEAD + length);
     frame.put_u8(0);
     frame.put_u32(length as u32);
     if response.encode(&mut frame).is_err() {
@@ -92,7 +64,7 @@ pub(super) fn lazy(header: ResponseHeader, scan: RangeScan, mailbox: Mailbox) ->
     let Ok(frame_length) = u32::try_from(length) else {
         return Status::resource_exhausted("the answer is larger than a gRPC message can be").into_http();
     };
-    let mut head = BytesMut::with_capacity(limits::ANSWER_CHUNK_BYTES + FRAME_HEADER + head_len);
+    let mut head = BytesMut::with_capacity(limits::ANSWER_CHUNK_BYTES + MESSAGE_HEAD + head_len);
     head.put_u8(0);
     head.put_u32(frame_length);
     head.put_u8(HEADER_TAG);
@@ -199,28 +171,5 @@ impl HttpBody for LazyBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tonic::Code;
-
-    use super::*;
-
-    #[test]
-    fn a_message_must_be_as_long_as_it_says() {
-        let frame = |length: u32, body: &[u8]| {
-            let mut bytes = BytesMut::new();
-            bytes.put_u8(0);
-            bytes.put_u32(length);
-            bytes.put_slice(body);
-            bytes.freeze()
-        };
-        let decode = |bytes| decode_message::<ResponseHeader>(bytes, 100);
-        assert_eq!(decode(frame(2, &[8, 7])).unwrap().cluster_id, 7);
-        assert_eq!(decode(frame(3, &[8, 7])).unwrap_err().code(), Code::Internal);
-        assert_eq!(decode(frame(101, &[0; 101])).unwrap_err().code(), Code::ResourceExhausted);
-        assert_eq!(decode(Bytes::from_static(&[0, 0])).unwrap_err().code(), Code::Internal);
     }
 }

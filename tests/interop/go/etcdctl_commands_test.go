@@ -123,8 +123,7 @@ var comparedCommands = []comparedCommand{
 	{args: words("member", "list", "--hex"), formats: words("json"), unordered: true},
 	{args: words("endpoint", "health"), formats: words("simple", "json", "table"), everywhere: true, unordered: true},
 	{args: words("endpoint", "status"), formats: words("simple", "json", "fields", "table"), everywhere: true, numbers: true},
-	// 3.4 asks members under the URLs that they list, which only etcd lets pass: see arguments.
-	{args: words("endpoint", "status", "--cluster"), numbers: true, unordered: true, notIn: words("3.4")},
+	{args: words("endpoint", "status", "--cluster"), numbers: true, unordered: true},
 	{args: words("endpoint", "hashkv"), formats: words("simple", "json", "fields", "table"), everywhere: true, numbers: true},
 	{args: words("move-leader", "$m2"), everywhere: true},
 	{args: words("move-leader", "$m1"), everywhere: true},

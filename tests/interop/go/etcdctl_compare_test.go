@@ -121,13 +121,7 @@ func (s *comparedServer) arguments(c comparedCommand, version string) []string {
 	if c.everywhere {
 		endpoints = s.cluster.Endpoints()
 	}
-	list := strings.Join(endpoints, ",")
-	if c.everywhere && version == "3.4" {
-		// This version puts the endpoint of a call to one member, as it stands, into the header :authority.
-		// A URL is not valid there, and detcd's HTTP/2 refuses the stream where Go's does not look.
-		list = strings.ReplaceAll(list, "http://", "")
-	}
-	words := []string{"--endpoints", list}
+	words := []string{"--endpoints", strings.Join(endpoints, ",")}
 	for _, word := range c.args {
 		word = strings.NewReplacer("$v", version, "$lease", s.lease,
 			"$rev1", fmt.Sprint(s.revision+1), "$rev5", fmt.Sprint(s.revision+5), "$rev9", fmt.Sprint(s.revision+9),
