@@ -16,8 +16,10 @@
 //! - nothing here draws: the same calls at the same times give the same run.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use detcd::client::{Channel, Endpoint, Options};
+use detcd::net;
 use detcd::rt::{self, ShutdownTrigger};
 use detcd::server::node::{self, Environment, NodeConfig};
 use detcd::server::reach::Reach;
@@ -64,6 +66,8 @@ pub fn config(member: MemberNumber, members: MemberNumber) -> NodeConfig {
         listen_client: vec![SocketAddr::new(member_ip(member), CLIENT_PORT)],
         listen_peer: vec![SocketAddr::new(member_ip(member), PEER_PORT)],
         wal_segment_bytes: WAL_SEGMENT_BYTES,
+        // Clients here probe often, and their pings are delayed and caught up with.
+        net: net::Options { min_ping_distance: Duration::ZERO, ..net::Options::default() },
         ..NodeConfig::default()
     }
 }

@@ -27,6 +27,10 @@ use std::time::Duration;
 pub use channel::Channel;
 pub use endpoint::{Endpoint, EndpointError};
 
+/// The shortest probing interval that gRPC for Go keeps to, whatever it is told: servers close connections
+/// on which there are more pings than they allow.
+pub const MIN_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How a channel connects. The defaults are etcdctl's.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -43,7 +47,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(2),
-            keep_alive_interval: Some(Duration::from_secs(2)),
+            keep_alive_interval: Some(MIN_KEEP_ALIVE_INTERVAL),
             keep_alive_timeout: Duration::from_secs(6),
         }
     }

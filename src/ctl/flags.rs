@@ -278,7 +278,9 @@ impl Settings {
             connect: client::Options {
                 connect_timeout: time("dial-timeout"),
                 // As in Go's client, a probing interval of zero turns probing off.
-                keep_alive_interval: Some(time("keepalive-time")).filter(|interval| !interval.is_zero()),
+                keep_alive_interval: Some(time("keepalive-time"))
+                    .filter(|interval| !interval.is_zero())
+                    .map(|interval| interval.max(client::MIN_KEEP_ALIVE_INTERVAL)),
                 keep_alive_timeout: time("keepalive-timeout"),
             },
             request_limit: limit("max-request-bytes", DEFAULT_REQUEST_LIMIT),

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::server::conn::{http1, http2};
@@ -22,6 +23,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A poll reads all that has arrived before it looks, so honest clients under load reach some dozens.
 const PENDING_RESET_LIMIT: usize = 1024;
 
+/// Time for a client to end a connection on which it has heard the last word (gRPC for Go).
+const PARTING: Duration = Duration::from_secs(1);
+
 /// Why a connection ended early. None of them concerns anyone but this client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -31,6 +35,9 @@ pub enum ConnectionError {
     /// The socket failed, or took no more output for too long.
     #[error("socket: {0}")]
     Socket(#[source] io::Error),
+    /// The client probed too often ([`pings`](super::pings)), and has been told.
+    #[error("too many pings")]
+    TooManyPings,
     /// The client did not say in time which protocol it speaks.
     #[error("no request in time")]
     Silent,
@@ -83,6 +90,7 @@ where
     G: Handler,
     H: Handler,
 {
+    io.look_at_calls(options.min_ping_distance);
     let executor = InlineExecutor::default();
     let connection = http2::Builder::new(executor.clone())
         .timer(HyperTimer)
@@ -98,7 +106,13 @@ where
         .serve_connection(io.clone(), services);
     let graceful = Graceful { signal: signal(shutdown), begin: http2::Connection::graceful_shutdown };
     let stall = options.stall_timeout();
-    Driver::new(connection, io, executor, Until::ConnectionEnds, stall, Some(graceful)).await
+    let driver = Driver::new(connection, io.clone(), executor, Until::ConnectionEnds, stall, Some(graceful));
+    let ended = driver.await;
+    if let Err(ConnectionError::TooManyPings) = ended {
+        // Whoever does not hang up is hung up on.
+        let _ = rt::timeout(PARTING, io.part()).await;
+    }
+    ended
 }
 
 async fn serve_http1<T, G, H>(

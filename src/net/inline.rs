@@ -283,7 +283,10 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         this.wakes.begin(context.waker());
-        let ran = this.run();
+        let ran = this.run().and_then(|()| match this.io.tells_off(this.streams.len()) {
+            true => Err(ConnectionError::TooManyPings),
+            false => Ok(()),
+        });
         // Also after a failure: it may have left a last word for the client, such as a GOAWAY. That word
         // is not waited for.
         let pushed = this.poll_output();

@@ -27,11 +27,14 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::rt::ReadBufCursor;
 
-use super::Traffic;
+use super::authority::Authorities;
+use super::pings::Pings;
+use super::{Traffic, frames};
 use crate::rt::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Output that may wait for the socket, in bytes.
@@ -46,6 +49,11 @@ const IDLE_CAPACITY: usize = 8 * 1024;
 
 /// Most bytes that one read takes from the socket.
 const READ_SIZE: usize = 64 * 1024;
+
+/// What a client is told that sends too many pings, in the words of gRPC, and HTTP/2's code for it
+/// (RFC 9113, section 7).
+const TOO_MANY_PINGS: &str = "too_many_pings";
+const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 thread_local! {
     /// Where a read lands before it is copied to hyper, whose own buffer can only be filled in place by
@@ -62,7 +70,8 @@ pub struct Io<T> {
 #[derive(Debug)]
 struct Shared<T> {
     socket: T,
-    /// What was read to find out the protocol, to be read once more.
+    /// What was read from the socket and not by hyper yet: the bytes that told the protocol, and such as had
+    /// to be changed.
     replay: Bytes,
     output: Vec<u8>,
     /// How much of `output` the socket has taken.
@@ -72,6 +81,15 @@ struct Shared<T> {
     /// Bytes that the socket has taken over its life, to see whether it makes progress.
     sent: u64,
     traffic: Arc<Traffic>,
+    /// For connections of HTTP/2 to this server.
+    calls: Option<Calls>,
+}
+
+/// What is looked at of the calls of a client, below the HTTP/2 library.
+#[derive(Debug)]
+struct Calls {
+    pings: Pings,
+    authorities: Authorities,
 }
 
 impl<T> Clone for Io<T> {
@@ -83,9 +101,51 @@ impl<T> Clone for Io<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Io<T> {
     /// Wraps `socket`; `replay` is what was read from it already.
     pub fn new(socket: T, replay: Bytes, traffic: Arc<Traffic>) -> Self {
-        let shared =
-            Shared { socket, replay, output: Vec::new(), written: 0, unflushed: false, sent: 0, traffic };
+        let shared = Shared {
+            socket,
+            replay,
+            output: Vec::new(),
+            written: 0,
+            unflushed: false,
+            sent: 0,
+            traffic,
+            calls: None,
+        };
         Self { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// Looks at calls from now on, of a client that was sent nothing yet and of which the preface was read.
+    /// Its pings should be so far apart.
+    pub(super) fn look_at_calls(&self, min_ping_distance: Duration) {
+        let calls = Calls { pings: Pings::new(min_ping_distance), authorities: Authorities::default() };
+        self.lock().calls = Some(calls);
+    }
+
+    /// Whether the client has sent too many pings, while so many requests are in progress. If so, it is told
+    /// with what leaves next, and nothing more should be written.
+    pub(super) fn tells_off(&self, requests: usize) -> bool {
+        let mut shared = self.lock();
+        let Some(Calls { pings, .. }) = &mut shared.calls else { return false };
+        let too_many = pings.are_too_many(requests);
+        if too_many && let Some(stream) = pings.last_stream() {
+            let frame = frames::go_away(stream, ENHANCE_YOUR_CALM, TOO_MANY_PINGS);
+            shared.output.extend(frame);
+        }
+        too_many
+    }
+
+    /// Ends the connection after the last word, and waits until the client has ended it, too: closed before,
+    /// what the client still sends could make the system take the last word back.
+    pub(super) async fn part(self) {
+        let wrote = std::future::poll_fn(|context| {
+            let mut shared = self.lock();
+            ready!(shared.push_out(context))?;
+            Pin::new(&mut shared.socket).poll_shutdown(context)
+        });
+        if wrote.await.is_err() {
+            return;
+        }
+        while matches!(std::future::poll_fn(|context| self.lock().discard(context)).await, Ok(1..)) {}
     }
 
     /// Writes what was gathered; ready once the socket has taken all of it.
@@ -106,6 +166,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io<T> {
 
     fn lock(&self) -> MutexGuard<'_, Shared<T>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls {
+    /// What takes the place of bytes that came, if they may not pass as they are.
+    fn look_at(&mut self, data: &[u8]) -> Option<Vec<u8>> {
+        self.pings.received(data);
+        self.authorities.pass(data)
     }
 }
 
@@ -154,23 +222,49 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Shared<T> {
             self.output.reserve_exact(capacity - self.output.len());
         }
         self.output.extend_from_slice(&bytes[..taken]);
+        if let Some(calls) = &mut self.calls {
+            calls.pings.sent(&bytes[..taken]);
+        }
         Poll::Ready(Ok(taken))
     }
 
     fn read(&mut self, context: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        if !self.replay.is_empty() {
-            let size = self.replay.len().min(into.remaining());
-            into.put_slice(&self.replay[..size]);
-            self.replay.advance(size);
-            return Poll::Ready(Ok(()));
+        loop {
+            if !self.replay.is_empty() {
+                let size = self.replay.len().min(into.remaining());
+                into.put_slice(&self.replay[..size]);
+                self.replay.advance(size);
+                return Poll::Ready(Ok(()));
+            }
+            let read = LANDING.with_borrow_mut(|landing| {
+                let size = into.remaining().min(landing.len());
+                let mut buffer = ReadBuf::new(&mut landing[..size]);
+                ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
+                let data = buffer.filled();
+                self.traffic.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                match self.calls.as_mut().and_then(|calls| calls.look_at(data)) {
+                    None => into.put_slice(data),
+                    // At the end there is nothing to wait for any more.
+                    Some(changed) if changed.is_empty() => return Poll::Ready(Ok(data.is_empty())),
+                    Some(changed) => {
+                        self.replay = changed.into();
+                        return Poll::Ready(Ok(false));
+                    }
+                }
+                Poll::Ready(Ok::<bool, io::Error>(true))
+            });
+            if ready!(read)? {
+                return Poll::Ready(Ok(()));
+            }
         }
+    }
+
+    /// Reads for nobody; gives the number of bytes.
+    fn discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         LANDING.with_borrow_mut(|landing| {
-            let size = into.remaining().min(landing.len());
-            let mut buffer = ReadBuf::new(&mut landing[..size]);
+            let mut buffer = ReadBuf::new(landing);
             ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
-            self.traffic.received.fetch_add(buffer.filled().len() as u64, Ordering::Relaxed);
-            into.put_slice(buffer.filled());
-            Poll::Ready(Ok(()))
+            Poll::Ready(Ok(buffer.filled().len()))
         })
     }
 }

@@ -22,15 +22,18 @@
 //!
 //! Invariants:
 //! - a connection is one task: when the task is dropped, its handlers are dropped and its socket closes;
-//! - a silent, slow or broken client costs only its own connection;
+//! - a silent, slow, nervous or broken client costs only its own connection;
 //! - output that waits for a slow socket is bounded by [`io::BUFFER_LIMIT`] here and by the client's
 //!   flow-control windows before it;
 //! - a handler is dropped as soon as its client cancels the request or goes away.
 
 mod accept;
+mod authority;
 mod connection;
+mod frames;
 pub mod inline;
 pub mod io;
+mod pings;
 mod service;
 mod wakes;
 
@@ -63,6 +66,8 @@ pub struct Options {
     pub keep_alive_interval: Option<Duration>,
     /// A probe that is not answered in this time closes the connection (`--grpc-keepalive-timeout`).
     pub keep_alive_timeout: Duration,
+    /// Distance that a client's pings must keep (`--grpc-keepalive-min-time`).
+    pub min_ping_distance: Duration,
     /// A client must have said which protocol it speaks within this time, and an HTTP/1 client must
     /// have sent the head of its request.
     pub first_bytes_timeout: Duration,
@@ -79,6 +84,7 @@ impl Default for Options {
             max_concurrent_streams: u32::MAX,
             keep_alive_interval: Some(Duration::from_secs(2 * 60 * 60)),
             keep_alive_timeout: Duration::from_secs(20),
+            min_ping_distance: Duration::from_secs(5),
             first_bytes_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(5),
             traffic: Arc::default(),

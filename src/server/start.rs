@@ -19,6 +19,9 @@ use crate::types::LocalFault;
 /// File descriptors that connections of clients leave to the log, the database and peers (etcd).
 const RESERVED_DESCRIPTORS: u64 = 150;
 
+/// Distance that a client's pings must keep where none is set (gRPC for Go).
+const GRPC_PING_DISTANCE: Duration = Duration::from_secs(5 * 60);
+
 /// Runs a member until `shutdown`, or until it cannot or may not go on.
 ///
 /// # Errors
@@ -85,12 +88,14 @@ fn features(config: &ServerConfig) -> Vec<Feature> {
 
 fn net_options(config: &ServerConfig) -> net::Options {
     let interval = config.grpc_keepalive_interval;
+    let ping_distance = config.grpc_keepalive_min_time;
     let defaults = net::Options::default();
     net::Options {
         max_connections: max_connections(),
         max_concurrent_streams: config.max_concurrent_streams,
         keep_alive_interval: (!interval.is_zero()).then_some(interval),
         keep_alive_timeout: config.grpc_keepalive_timeout,
+        min_ping_distance: if ping_distance.is_zero() { GRPC_PING_DISTANCE } else { ping_distance },
         ..defaults
     }
 }

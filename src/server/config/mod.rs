@@ -171,6 +171,8 @@ pub struct ServerConfig {
     pub max_txn_ops: usize,
     /// Most requests in progress at once on one connection.
     pub max_concurrent_streams: u32,
+    /// Shortest time between two pings of a client; zero for that of gRPC.
+    pub grpc_keepalive_min_time: Duration,
     /// A silent connection is pinged after this time; zero for never.
     pub grpc_keepalive_interval: Duration,
     /// A ping that is not answered in this time closes the connection; zero for never.

@@ -97,7 +97,9 @@ const MEMBER: &[Flag] = &[
     sets("max-concurrent-streams", "4294967295", "Most requests at once on one connection.", |c, v| {
         put(&mut c.max_concurrent_streams, v)
     }),
-    no_effect::<Duration>("grpc-keepalive-min-time", "5s", "Shortest time between two pings of a client."),
+    sets("grpc-keepalive-min-time", "5s", "Shortest time between two pings of a client: 0 is 5m.", |c, v| {
+        put(&mut c.grpc_keepalive_min_time, v)
+    }),
     sets("grpc-keepalive-interval", "2h", "Silence after which a client is pinged: 0 is never.", |c, v| {
         put(&mut c.grpc_keepalive_interval, v)
     }),
