@@ -23,7 +23,7 @@ use super::attribution::{self, Place};
 use super::reads::{self, Manner, Scene};
 use super::{Case, words};
 use crate::evidence::Violation;
-use crate::history::{Operation, Outcome};
+use crate::history::{Operation, Outcome, Time};
 use crate::model::Refusal;
 
 const CLAIM: &str = "linearizable";
@@ -85,7 +85,8 @@ fn sweep(case: &Case<'_>) -> Vec<Violation> {
     order.sort_by_key(|operation| (operation.called, operation.number));
     let mut under_way = BinaryHeap::new();
     let mut ended = Reached::default();
-    let mut own: BTreeMap<u32, Reached> = BTreeMap::new();
+    // Of each client the last one, with its end, which may be the very moment in which the next one begins.
+    let mut own: BTreeMap<u32, (Time, Reached)> = BTreeMap::new();
     for operation in order {
         while let Some(Reverse((returned, reached))) = under_way.peek()
             && *returned < operation.called
@@ -93,7 +94,8 @@ fn sweep(case: &Case<'_>) -> Vec<Violation> {
             ended = ended.max(*reached);
             under_way.pop();
         }
-        let from = ended.max(own.get(&operation.client).copied().unwrap_or_default());
+        let before = own.get(&operation.client).filter(|(returned, _)| *returned <= operation.called);
+        let from = before.map_or(ended, |(_, reached)| ended.max(*reached));
         let Some(returned) = operation.returned else { continue };
         let place = match places(case, operation, from) {
             Places::Any => continue,
@@ -105,7 +107,7 @@ fn sweep(case: &Case<'_>) -> Vec<Violation> {
         };
         let reached = Reached { place, by: Some(operation.number) };
         under_way.push(Reverse((returned, reached)));
-        own.insert(operation.client, from.max(reached));
+        own.insert(operation.client, (returned, from.max(reached)));
     }
     found
 }

@@ -20,7 +20,7 @@ use crate::model::{Applied, Interval, Model, Refusal, Settings};
 pub const STEP: Time = 1_000_000;
 
 /// The client that reads.
-const READER: u32 = 100;
+pub const READER: u32 = 100;
 
 /// Writes down what a correct cluster would have done: one call after the other, unless told otherwise.
 pub struct Recorder {

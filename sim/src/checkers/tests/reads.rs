@@ -231,3 +231,20 @@ fn an_alarm_that_no_quota_explains_is_seen() {
     recorder.log(command(&alarm(AlarmAction::Activate, pb::AlarmType::Corrupt)));
     recorder.expect_bad(quota::check, "raises CORRUPT of 1, and no client asked for that");
 }
+
+#[test]
+fn a_client_may_have_two_calls_at_once() {
+    let mut recorder = Recorder::new();
+    recorder.put("k", "1");
+    let slow = recorder.call(READER, 2, get("k"));
+    // It ends before the slow one does, and may see less.
+    recorder.read(get("k"));
+    recorder.put("k", "2");
+    let last = recorder.read(get("k"));
+    let seen = recorder.evidence.operations[last].outcome.clone();
+    recorder.end(slow, seen);
+    recorder.expect_good();
+    // What begins behind its end may not.
+    recorder.read_at(1, get("k"));
+    recorder.expect_bad(linearizable::check, "is stale");
+}
