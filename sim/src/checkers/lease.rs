@@ -41,7 +41,8 @@ const CLAIM: &str = "lease";
 const SECOND: Time = 1_000_000_000;
 const EXACT_PPM: u64 = 1_000_000;
 
-/// For how long a call of which nobody has heard may still take effect: members give up earlier.
+/// For how long a call may still take effect: members give up earlier. An answered one, too, since a network
+/// may deliver once more what one member asked the other.
 const ON_ITS_WAY: Time = 15 * SECOND;
 
 /// A lease from its grant to its end. An id can be granted again afterwards.
@@ -323,10 +324,8 @@ fn may_be_renewed(case: &Case<'_>, id: i64, rest: &Rest, until: Time) -> bool {
     case.evidence.operations.iter().any(|other| {
         matches!(&other.request, Request::LeaseKeepAlive(kept) if *kept == id)
             && other.called <= until
-            && match other.outcome {
-                Outcome::Unknown(_) | Outcome::Open => other.called.saturating_add(ON_ITS_WAY) >= told_at,
-                _ => other.returned.is_none_or(|heard| heard >= told_at),
-            }
+            && (other.called.saturating_add(ON_ITS_WAY) >= told_at
+                || other.returned.is_none_or(|heard| heard >= told_at))
     })
 }
 
