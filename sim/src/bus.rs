@@ -69,6 +69,11 @@ impl Network {
         reorder: false,
         capacity: 10_000,
     };
+
+    /// Whether parcels may arrive more than once.
+    pub fn repeats(&self) -> bool {
+        self.duplicate_percent > 0 || self.replay_percent > 0
+    }
 }
 
 /// A path: from, to.

@@ -251,6 +251,7 @@ fn options(setup: &Setup, evidence: &Evidence, rest: Option<&Rest>) -> Options {
         late_expiry: 12 * SECOND + 2 * election,
         lease_extension: 2 * election,
         small_quota: setup.tuning.quota_bytes != 0,
+        repeated_messages: setup.repeats_messages(),
         unrecorded_clients: false,
         black_box_steps: setup.seed.is_multiple_of(BLACK_BOX_SHARE).then_some(BLACK_BOX_STEPS),
         open_streams: if rest.is_some() { open_streams(evidence) } else { Vec::new() },

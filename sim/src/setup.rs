@@ -15,7 +15,7 @@ use crate::clock::{EXACT, MOST_DRIFT};
 use crate::disk::Latency;
 use crate::history::MemberNumber;
 use crate::model::Settings;
-use crate::nemesis::Plan;
+use crate::nemesis::{Action, Plan};
 use crate::random::{Draw, Random, stream};
 use crate::workload::Workload;
 
@@ -204,6 +204,15 @@ impl Tuning {
 }
 
 impl Setup {
+    /// Whether members may be told once more what they were told: on a bus, not over TCP.
+    pub fn repeats_messages(&self) -> bool {
+        let storms = self.plan.steps.iter().any(|step| match &step.action {
+            Action::Network(network) => network.repeats(),
+            _ => false,
+        });
+        self.profile != Profile::Full && (self.network.repeats() || storms)
+    }
+
     /// The run that this seed stands for.
     pub fn draw(seed: u64, profile: Profile) -> Self {
         let mut topology = stream(seed, "topology");

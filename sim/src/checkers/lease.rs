@@ -41,8 +41,7 @@ const CLAIM: &str = "lease";
 const SECOND: Time = 1_000_000_000;
 const EXACT_PPM: u64 = 1_000_000;
 
-/// For how long a call may still take effect: members give up earlier. An answered one, too, since a network
-/// may deliver once more what one member asked the other.
+/// For how long a call of which nobody has heard may still take effect: members give up earlier.
 const ON_ITS_WAY: Time = 15 * SECOND;
 
 /// A lease from its grant to its end. An id can be granted again afterwards.
@@ -324,8 +323,13 @@ fn may_be_renewed(case: &Case<'_>, id: i64, rest: &Rest, until: Time) -> bool {
     case.evidence.operations.iter().any(|other| {
         matches!(&other.request, Request::LeaseKeepAlive(kept) if *kept == id)
             && other.called <= until
-            && (other.called.saturating_add(ON_ITS_WAY) >= told_at
-                || other.returned.is_none_or(|heard| heard >= told_at))
+            && match other.outcome {
+                Outcome::Answered(_) | Outcome::Failed(_) if !case.options.repeated_messages => {
+                    other.returned.is_none_or(|heard| heard >= told_at)
+                }
+                // What one member asked the other may arrive once more, also behind the answer.
+                _ => other.called.saturating_add(ON_ITS_WAY) >= told_at,
+            }
     })
 }
 

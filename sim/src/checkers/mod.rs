@@ -72,6 +72,8 @@ pub struct Options {
     pub lease_extension: Time,
     /// Whether the members' quota is so small that a run can reach it.
     pub small_quota: bool,
+    /// Whether the network may deliver once more what it has delivered.
+    pub repeated_messages: bool,
     /// Whether there are clients whose calls are not in the evidence: then an entry that nobody asked for
     /// is no violation.
     pub unrecorded_clients: bool,
@@ -94,6 +96,7 @@ impl Default for Options {
             late_expiry: 12 * SECOND,
             lease_extension: 2 * SECOND,
             small_quota: false,
+            repeated_messages: false,
             unrecorded_clients: false,
             black_box_steps: None,
             open_streams: Vec::new(),
