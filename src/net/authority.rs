@@ -14,7 +14,7 @@
 use httlib_huffman::DecoderSpeed;
 use http::uri::Authority;
 
-use super::frames::{self, HEAD, kind};
+use super::frames::{FrameHead, HEAD, kind};
 
 /// Flags of HEADERS: there is padding, and there is a priority.
 const PADDED: u8 = 0x8;
@@ -43,8 +43,9 @@ pub(super) struct Authorities {
 }
 
 impl Authorities {
-    /// What takes the place of bytes that came; nothing when they may pass as they are.
-    pub(super) fn pass(&mut self, data: &[u8]) -> Option<Vec<u8>> {
+    /// What takes the place of bytes that came; nothing when they may pass as they are. Tells of each frame
+    /// that begins in what passes.
+    pub(super) fn pass(&mut self, data: &[u8], mut begun: impl FnMut(FrameHead)) -> Option<Vec<u8>> {
         let mut held = std::mem::take(&mut self.held);
         let was_held = !held.is_empty();
         let bytes = if was_held {
@@ -61,12 +62,14 @@ impl Authorities {
             self.rest -= passed;
             place += passed;
             let ahead = &bytes[place..];
-            let Some(length) = frames::length(ahead) else { break };
-            if ahead[3] != kind::HEADERS || length > LONGEST {
-                self.rest = HEAD + length;
+            let Some(head) = FrameHead::of(ahead) else { break };
+            if head.kind != kind::HEADERS || head.length > LONGEST {
+                self.rest = HEAD + head.length;
+                begun(head);
                 continue;
             }
-            let Some(frame) = ahead.get(..HEAD + length) else { break };
+            let Some(frame) = ahead.get(..HEAD + head.length) else { break };
+            begun(head);
             if let Some(changed) = changed(frame) {
                 made.extend_from_slice(&bytes[copied..place]);
                 made.extend(changed);
@@ -238,7 +241,7 @@ mod tests {
     fn pass_in(piece: usize, bytes: &[u8]) -> Vec<u8> {
         let mut authorities = Authorities::default();
         let pieces = bytes.chunks(piece.max(1));
-        let passed = pieces.flat_map(|data| authorities.pass(data).unwrap_or_else(|| data.to_vec()));
+        let passed = pieces.flat_map(|data| authorities.pass(data, |_| {}).unwrap_or_else(|| data.to_vec()));
         let mut passed: Vec<_> = passed.collect();
         passed.extend(authorities.held);
         passed
@@ -321,10 +324,10 @@ mod tests {
             [&[0, 0, 13, kind::DATA, 0, 0, 0, 0, 1][..], &[kind::HEADERS; 13]].concat(),
         ] {
             assert_eq!(pass(&same), same);
-            assert_eq!(Authorities::default().pass(&same), None);
+            assert_eq!(Authorities::default().pass(&same, |_| {}), None);
         }
         // Nobody waits for a frame that is longer than any may be.
         let long = [0, 0x40, 1, kind::HEADERS, 4, 0, 0, 0, 1, 0x41];
-        assert_eq!(Authorities::default().pass(&long), None);
+        assert_eq!(Authorities::default().pass(&long, |_| {}), None);
     }
 }

@@ -19,12 +19,22 @@ const ACK: u8 = 0x1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHead {
     pub(super) kind: u8,
-    flags: u8,
+    pub(super) flags: u8,
     /// The stream it belongs to; 0 for the connection.
     pub(super) stream: u32,
+    /// Bytes of the payload.
+    pub(super) length: usize,
 }
 
 impl FrameHead {
+    /// The head that a frame begins with, if all of it is there.
+    pub(super) fn of(frame: &[u8]) -> Option<Self> {
+        let [a, b, c, kind, flags, d, e, f, g] = *frame.first_chunk::<HEAD>()?;
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        // The highest bit of the stream is reserved.
+        Some(Self { kind, flags, stream: u32::from_be_bytes([d, e, f, g]) & !(1 << 31), length })
+    }
+
     /// Whether it is a PING that wants an answer.
     pub(super) fn is_ping(self) -> bool {
         self.kind == kind::PING && self.flags & ACK == 0
@@ -51,12 +61,12 @@ impl Frames {
             self.head[self.head_len..self.head_len + taken].copy_from_slice(&data[..taken]);
             self.head_len += taken;
             data = &data[taken..];
-            if self.head_len == HEAD {
-                let [_, _, _, kind, flags, stream @ ..] = self.head;
+            if self.head_len == HEAD
+                && let Some(head) = FrameHead::of(&self.head)
+            {
                 self.head_len = 0;
-                self.rest = length(&self.head).unwrap_or(0);
-                // The highest bit is reserved.
-                begun(FrameHead { kind, flags, stream: u32::from_be_bytes(stream) & !(1 << 31) });
+                self.rest = head.length;
+                begun(head);
             }
         }
     }
@@ -65,12 +75,6 @@ impl Frames {
     pub(super) fn is_between(&self) -> bool {
         self.rest == 0 && self.head_len == 0
     }
-}
-
-/// The bytes of the payload of a frame, if all of its head is there.
-pub(super) fn length(frame: &[u8]) -> Option<usize> {
-    let [a, b, c, ..] = *frame.get(..HEAD)? else { return None };
-    Some(u32::from_be_bytes([0, a, b, c]) as usize)
 }
 
 /// A GOAWAY frame: `last_stream` is the last one that was looked at.

@@ -172,8 +172,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io<T> {
 impl Calls {
     /// What takes the place of bytes that came, if they may not pass as they are.
     fn look_at(&mut self, data: &[u8]) -> Option<Vec<u8>> {
-        self.pings.received(data);
-        self.authorities.pass(data)
+        self.authorities.pass(data, |head| self.pings.received(head))
     }
 }
 
@@ -229,34 +228,41 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Shared<T> {
     }
 
     fn read(&mut self, context: &mut Context<'_>, mut into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if !self.replay.is_empty() {
-                let size = self.replay.len().min(into.remaining());
-                into.put_slice(&self.replay[..size]);
-                self.replay.advance(size);
-                return Poll::Ready(Ok(()));
-            }
-            let read = LANDING.with_borrow_mut(|landing| {
-                let size = into.remaining().min(landing.len());
-                let mut buffer = ReadBuf::new(&mut landing[..size]);
-                ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
-                let data = buffer.filled();
-                self.traffic.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-                match self.calls.as_mut().and_then(|calls| calls.look_at(data)) {
-                    None => into.put_slice(data),
-                    // At the end there is nothing to wait for any more.
-                    Some(changed) if changed.is_empty() => return Poll::Ready(Ok(data.is_empty())),
-                    Some(changed) => {
-                        self.replay = changed.into();
-                        return Poll::Ready(Ok(false));
-                    }
-                }
-                Poll::Ready(Ok::<bool, io::Error>(true))
-            });
-            if ready!(read)? {
+        while self.replay.is_empty() {
+            if ready!(self.read_socket(context, &mut into))? {
                 return Poll::Ready(Ok(()));
             }
         }
+        let size = self.replay.len().min(into.remaining());
+        into.put_slice(&self.replay[..size]);
+        self.replay.advance(size);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once. Gives whether that is all: what came may be waiting in `replay`, or for more to come.
+    fn read_socket(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<bool>> {
+        LANDING.with_borrow_mut(|landing| {
+            let size = into.remaining().min(landing.len());
+            let mut buffer = ReadBuf::new(&mut landing[..size]);
+            ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
+            let data = buffer.filled();
+            self.traffic.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+            match self.calls.as_mut().and_then(|calls| calls.look_at(data)) {
+                None => {
+                    into.put_slice(data);
+                    Poll::Ready(Ok(true))
+                }
+                Some(changed) => {
+                    self.replay = changed.into();
+                    // Behind the end nothing comes any more.
+                    Poll::Ready(Ok(data.is_empty()))
+                }
+            }
+        })
     }
 
     /// Reads for nobody; gives the number of bytes.

@@ -29,7 +29,6 @@ const MAX_STRIKES: u32 = 2;
 pub(super) struct Pings {
     min_distance: Duration,
     clock: SystemClock,
-    inbound: Frames,
     outbound: Frames,
     /// Pings that came and were not judged yet.
     waiting: u32,
@@ -46,7 +45,6 @@ impl Pings {
         Self {
             min_distance,
             clock: SystemClock::new(),
-            inbound: Frames::default(),
             outbound: Frames::default(),
             waiting: 0,
             has_answered: false,
@@ -56,15 +54,12 @@ impl Pings {
         }
     }
 
-    /// Looks at bytes that came, behind the preface.
-    pub(super) fn received(&mut self, data: &[u8]) {
-        let (waiting, last_stream) = (&mut self.waiting, &mut self.last_stream);
-        self.inbound.pass(data, |head| {
-            *waiting = waiting.saturating_add(u32::from(head.is_ping()));
-            if head.kind == kind::HEADERS {
-                *last_stream = (*last_stream).max(head.stream);
-            }
-        });
+    /// Takes note of a frame that came.
+    pub(super) fn received(&mut self, head: FrameHead) {
+        self.waiting = self.waiting.saturating_add(u32::from(head.is_ping()));
+        if head.kind == kind::HEADERS {
+            self.last_stream = self.last_stream.max(head.stream);
+        }
     }
 
     /// Looks at bytes that leave.
@@ -108,7 +103,7 @@ impl Pings {
 mod tests {
     use super::*;
 
-    const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    const PING: FrameHead = FrameHead { kind: kind::PING, flags: 0, stream: 0, length: 8 };
     const HEADERS: [u8; 9] = [0, 0, 0, 1, 4, 0, 0, 0, 7];
     const MIN: Duration = Duration::from_secs(5);
 
@@ -116,7 +111,7 @@ mod tests {
     fn told_off(requests: usize, seconds: &[u64]) -> Option<u64> {
         let mut pings = Pings::new(MIN);
         seconds.iter().copied().find(|second| {
-            pings.received(&PING);
+            pings.received(PING);
             pings.judge(requests, Now { mono: second * Now::SECOND, wall: 0 })
         })
     }
@@ -135,19 +130,24 @@ mod tests {
         let mut pings = Pings::new(MIN);
         for _ in 0..10 {
             pings.sent(&HEADERS);
-            pings.received(&[PING, PING, PING].concat());
+            for _ in 0..3 {
+                pings.received(PING);
+            }
             assert!(!pings.judge(0, Now::default()));
         }
-        pings.received(&PING);
+        pings.received(PING);
         assert!(pings.judge(0, Now::default()));
     }
 
     #[test]
     fn pings_count_that_come_at_once() {
         let mut pings = Pings::new(MIN);
-        pings.received(&[&HEADERS[..], &PING, &PING, &PING].concat());
+        let headers = FrameHead::of(&HEADERS).unwrap();
+        for head in [headers, PING, PING, PING] {
+            pings.received(head);
+        }
         assert!(!pings.judge(1, Now::default()));
-        pings.received(&PING);
+        pings.received(PING);
         assert!(pings.judge(1, Now::default()));
         assert_eq!(pings.last_stream(), Some(7));
         pings.sent(&HEADERS[..4]);

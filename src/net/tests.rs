@@ -18,6 +18,8 @@ use tonic::body::Body;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower_service::Service;
 
+use super::frames::kind::DATA;
+use super::frames::{FrameHead, Frames};
 use super::inline::{Driver, InlineExecutor, Until};
 use super::io::Io;
 use super::*;
@@ -453,6 +455,47 @@ fn the_replies_of_a_poll_leave_in_one_write() {
         assert_eq!(sizes, [600; 50]);
         let writes = writes.load(Ordering::SeqCst) - before;
         assert!(writes <= 3, "{writes} writes for 50 replies");
+    });
+}
+
+#[test]
+fn any_authority_is_served_however_its_bytes_arrive() {
+    const END_OF_STREAM: u8 = 0x1;
+    check(async {
+        let tell = |request: HttpRequest<Incoming>| async move {
+            let authority = request.uri().authority().expect("an authority").to_string();
+            Ok(HttpResponse::new(Body::new(http_body_util::Full::from(authority))))
+        };
+        // No read takes more than a byte.
+        let (near, far) = duplex(1);
+        let (trigger, shutdown) = rt::shutdown_channel();
+        let served = rt::spawn(async move {
+            let services = Services { grpc: HandlerFn(tell), http: HandlerFn(hello) };
+            serve_connection(far, services, &Options::default(), shutdown).await
+        });
+        let (mut read, mut write) = rt::io::split(near);
+        rt::spawn(async move {
+            // POST, http, a path and a URL for an authority; the end of the request.
+            let block = [&[0x83, 0x86, 0x44, 2][..], b"/a", &[0x41, 10], b"http://a:1"].concat();
+            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            let headers = [0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1];
+            let all = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &headers, &block].concat();
+            write.write_all(&all).await.expect("the server reads");
+            std::future::pending::<()>().await;
+        });
+        let (mut frames, mut answer) = (Frames::default(), Vec::new());
+        let mut last: Option<FrameHead> = None;
+        let has_ended = |last: &FrameHead| last.stream == 1 && last.flags & END_OF_STREAM != 0;
+        while !(last.as_ref().is_some_and(has_ended) && frames.is_between()) {
+            let byte = read.read_u8().await.expect("the server answers");
+            if last.is_some_and(|last| last.kind == DATA) && !frames.is_between() {
+                answer.push(byte);
+            }
+            frames.pass(&[byte], |head| last = Some(head));
+        }
+        assert_eq!(answer, b"http---a-1", "{last:?}");
+        drop(trigger);
+        served.abort();
     });
 }
 

@@ -11,8 +11,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::deadline::Deadline;
-use super::instrument::status_in;
 use super::messages::Messages;
+use super::status::status_in;
 use super::undecodable;
 use crate::metrics::{Call, CallKind};
 

@@ -24,8 +24,8 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower_service::Service;
 
 use super::call_head::CallHead;
@@ -33,16 +33,13 @@ use super::counted::CountedAnswer;
 use super::deadline::Deadline;
 use super::request_body::{RequestBody, Source};
 use super::services::{self, AllServices};
-use super::status::status;
+use super::status::{status, status_in};
 use super::{RANGE_PATH, Rpc, call_head, undecodable};
 use crate::metrics::{Call, CallKind, Metrics, methods};
 use crate::types::RequestError;
 
 /// Where a client says its version.
 const CLIENT_VERSION: HeaderName = HeaderName::from_static("client-api-version");
-
-/// Where the status of a call is, in headers or trailers.
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The gRPC handler of a listener.
 #[derive(Clone)]
@@ -76,12 +73,12 @@ impl Instrumented {
     fn serve(&self, mut request: Request<Source>) -> Answering {
         let CallHead { deadline, content_type } = match CallHead::read(&request) {
             Ok(head) => head,
-            Err(refusal) => return Answering::refused(refusal.into_response()),
+            Err(refusal) => return Answering::refused(refusal.into_response(), None),
         };
         // gRPC knows no query: what looks like one is a part of the method's name.
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
         let Some(call) = Call::begin(&self.entry.metrics, path) else {
-            return Answering::refused(unknown(path));
+            return Answering::refused(unknown(path), content_type);
         };
         count_version(&call, request.headers());
         let is_range = path == RANGE_PATH;
@@ -146,11 +143,6 @@ fn count_version(call: &Call, headers: &HeaderMap) {
     }
 }
 
-/// The status in headers or trailers, if there is one.
-pub(super) fn status_in(headers: &HeaderMap) -> Option<i32> {
-    headers.get(GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()) as i32)
-}
-
 /// A call on its way to its answer.
 pub struct Answering {
     answer: Answer,
@@ -175,8 +167,8 @@ impl Answer {
 }
 
 impl Answering {
-    fn refused(response: Response<Body>) -> Self {
-        Self { answer: Answer::refused(response), call: None, deadline: None, content_type: None }
+    fn refused(response: Response<Body>, content_type: Option<HeaderValue>) -> Self {
+        Self { answer: Answer::refused(response), call: None, deadline: None, content_type }
     }
 }
 
@@ -222,6 +214,7 @@ mod tests {
     use bytes::Bytes;
     use futures::{StreamExt, stream};
     use prost::Message;
+    use tonic::Code;
 
     use super::*;
     use crate::client::{Channel, Options as ClientOptions};

@@ -1,13 +1,22 @@
 //! Errors as gRPC sends them.
 
+use http::{HeaderMap, HeaderName};
 use tonic::{Code, Status};
 
 use super::Rpc;
 use crate::types::{self, Error, LocalFault, RequestError};
 
+/// Where the status of a call is, in headers or trailers.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
 /// The status of an error that is an answer.
 pub(super) fn status(error: RequestError) -> Status {
     Status::new(code(error.code()), error.text())
+}
+
+/// The status in headers or trailers, if there is one.
+pub(super) fn status_in(headers: &HeaderMap) -> Option<i32> {
+    headers.get(GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()) as i32)
 }
 
 fn code(code: types::Code) -> Code {

@@ -4,7 +4,7 @@
 use http::HeaderMap;
 use tonic::{Code, Status};
 
-use super::instrument::status_in;
+use super::status::status_in;
 use crate::metrics::CallKind;
 
 /// What tonic's text begins with.

@@ -66,6 +66,8 @@ func testWireHeads(t *testing.T, c *cluster.Cluster) {
 		{":path=/etcdserverpb.KV/Nope", unbuiltM + "unknown method Nope for service etcdserverpb.KV"},
 		{":path=/etcdserverpb.KV/Range?x=1", unbuiltM + "unknown method Range?x=1 for service etcdserverpb.KV"},
 		{":path=/nope.KV/Nope", unbuiltM + "unknown service nope.KV"},
+		{":path=/nope.KV/Nope content-type=application/grpc+proto",
+			strings.Replace(unbuiltM, "grpc |", "grpc+proto |", 1) + "unknown service nope.KV"},
 		{":path=/nope", unbuiltM + `malformed method name: "/nope"`},
 		{":path=/etcdserverpb.KV/Nope grpc-encoding=snappy", unbuiltM + "unknown method Nope for service etcdserverpb.KV"},
 		{"x-bin=Zm9v", found},

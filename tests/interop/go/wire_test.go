@@ -26,6 +26,7 @@ func TestWire(t *testing.T) {
 		{"heads of calls", testWireHeads},
 		{"messages of calls", testWireMessages},
 		{"refused by the library", testWireRefused},
+		{"requests that stay open", testWireOpenRequests},
 		{"pings", testWirePings},
 		{"streams at once", testWireStreams},
 		// The end of the member comes last.
@@ -264,6 +265,20 @@ func testWireStreams(t *testing.T, c *cluster.Cluster) {
 	same(t, "a fourth", get(), "RST_STREAM REFUSED_STREAM")
 	w.must(w.framer.WriteRSTStream(first, http2.ErrCodeCancel))
 	same(t, "a fourth, after the first", get(), found)
+}
+
+// testWireOpenRequests leaves the requests of calls open that take one message.
+func testWireOpenRequests(t *testing.T, c *cluster.Cluster) {
+	put(t, c.Client(t), "wire", "v")
+	get := framed(0, "\x0a\x04wire")
+	w := dialWire(t, c.Members[0])
+	unary := w.open(wireHeaders("/etcdserverpb.KV/Range", ""), get, false)
+	same(t, "a unary call", strings.Join(w.until(unary, ""), " | "), found)
+	// The end that comes late is no fault of the client's.
+	w.must(w.framer.WriteData(unary, true, nil))
+	stream := w.open(wireHeaders("/etcdserverpb.KV/RangeStream", ""), get, false)
+	w.must(w.framer.WriteData(stream, true, nil))
+	same(t, "a stream", strings.Join(w.until(stream, ""), " | "), found)
 }
 
 // testWireShutdown ends a member while a client watches: the client is told to go elsewhere before
